@@ -1,0 +1,291 @@
+"""The chain: one `lax.scan` over time, and what is put into a step.
+
+A chain carries a *distribution*. It starts from the prior p^(0); each of its T
+steps draws a state from the distribution at hand and passes the state through
+the transition operator, which answers with the next distribution:
+
+    z^(t-1) ~ p^(t-1)(. | z^(t-2))      the draw: from the model, from the
+                                        infusion mixture, or clamped
+    p^(t)(. | z^(t-1))                  the transition operator
+
+It therefore ends with the prediction p^(T)(. | z^(T-1)), which the infusion
+chain scores against the target and the model chain reads out (its mean is the
+picture, a draw from it the sample). Rates alpha^(0) ... alpha^(T-1), draws and
+transitions line up: one of each per scan step, and no step is special.
+
+This module knows no network. A transition is any function `(step, z) ->
+(Gaussian, report)`, where `step` is one row of whatever differs from step to
+step (an index, batch-norm parameters, ...) and `report` is its own business.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infusion_jax import random
+from infusion_jax.gaussian import Draw, Gaussian, mixture_sample, sample
+
+Array = jax.Array
+PyTree = Any
+
+_PRIOR_CHUNK = 1024
+
+
+class Parameters(NamedTuple):
+  """What is learned: weights of all steps, and what each step has of its own.
+
+  Attributes:
+    shared: the weights every transition uses.
+    per_step: batch-norm scale and bias; every leaf [T, ...].
+  """
+
+  shared: PyTree
+  per_step: PyTree
+
+
+class Infusion(NamedTuple):
+  """What turns an image into an infusion chain, besides the transition.
+
+  Attributes:
+    prior: p^(0), mean and variance [H, W, C].
+    rates: alpha^(0) ... alpha^(T-1), [T].
+    target_variance: variance of the narrow Gaussian around the image, scalar.
+  """
+
+  prior: Gaussian
+  rates: Array
+  target_variance: Array | float
+
+
+class Transition(Protocol):
+  """The transition operator p^(t)(. | z), one step of it."""
+
+  def __call__(self, step: PyTree, z: Array) -> tuple[Gaussian, PyTree]:
+    """Maps states [B, H, W, C] to the next distribution and a report."""
+
+
+class Drawer(Protocol):
+  """How a state is drawn from the distribution at hand."""
+
+  def __call__(self, key: Array, p: Gaussian, rate: Array) -> Draw:
+    """Draws [B, H, W, C] states; `rate` is this step's infusion rate."""
+
+
+class Visit(NamedTuple):
+  """All there is to see at step t of a chain, t = 1 ... T.
+
+  Attributes:
+    before: p^(t-1), the distribution the state was drawn from.
+    rate: alpha^(t-1), the rate it was drawn with (None without rates).
+    state: z^(t-1), [B, H, W, C].
+    mask: [B, H, W, 1] bool, where the target came in; None for a model chain.
+    after: p^(t)(. | z^(t-1)), the transition's answer.
+    step: the row of `steps` the transition was given.
+    report: the transition's report.
+  """
+
+  before: Gaussian
+  rate: Array | None
+  state: Array
+  mask: Array | None
+  after: Gaussian
+  step: PyTree
+  report: PyTree
+
+
+class Result(NamedTuple):
+  """What a chain returns.
+
+  Attributes:
+    prediction: p^(T)(. | z^(T-1)).
+    total: what `fold` accumulated over the steps (None if not asked for).
+    trace: what `record` took from every step, stacked on a leading [T] axis
+      (None if not asked for; nothing is stored then).
+  """
+
+  prediction: Gaussian
+  total: PyTree
+  trace: PyTree
+
+
+def run(
+  key: Array,
+  start: Gaussian,
+  transition: Transition,
+  steps: PyTree,
+  draw: Drawer,
+  *,
+  rates: Array | None = None,
+  fold: Callable[[PyTree, Visit], PyTree] | None = None,
+  initial: PyTree = None,
+  record: Callable[[Visit], PyTree] | None = None,
+  unroll: int | bool = 1,
+) -> Result:
+  """Runs a chain of T steps.
+
+  Args:
+    key: one key, or [B] keys, one per image.
+    start: the prior p^(0), [B, H, W, C].
+    transition: the operator; see the module's docstring.
+    steps: what differs from step to step, every leaf [T, ...].
+    draw: `from_model`, `infusing(...)`, `clamping(...)` or one of your own.
+    rates: [T] infusion rates, handed to `draw` one by one; may be traced.
+    fold: accumulates over steps, `total = fold(total, visit)`, in constant memory.
+    initial: the first `total`.
+    record: what to keep of every step, e.g. `lambda visit: visit.state`.
+    unroll: steps per iteration of the compiled loop (True: all of them).
+
+  Returns:
+    The prediction, the total and the trace.
+  """
+  num_steps = length(steps)
+
+  def body(carry, inputs):
+    before, total = carry
+    step_key, step, rate = inputs
+    state, mask = draw(step_key, before, rate)
+    after, report = transition(step, state)
+    visit = Visit(before, rate, state, mask, after, step, report)
+    total = fold(total, visit) if fold else total
+    return (after, total), (record(visit) if record else None)
+
+  inputs = (random.steps(key, num_steps), steps, rates)
+  (prediction, total), trace = jax.lax.scan(
+    body, (start, initial), inputs, length=num_steps, unroll=unroll
+  )
+  return Result(prediction, total, trace)
+
+
+def infuse(
+  key: Array,
+  x: Array,
+  infusion: Infusion,
+  transition: Transition,
+  steps: PyTree,
+  **options: Any,
+) -> Result:
+  """Runs the infusion chain z~^(0) ... z~^(T-1) towards x (section 3.3.3.1).
+
+  Args:
+    key: one key, or [B] keys.
+    x: targets, [B, H, W, C].
+    infusion: prior, rates and target variance.
+    transition: the operator.
+    steps: leaves [T, ...].
+    **options: `fold`, `initial`, `record`, `unroll` of `run`.
+
+  Returns:
+    The result of `run`; its prediction is p^(T)(. | z~^(T-1)).
+  """
+  start = repeat_for_batch(infusion.prior, x.shape[0])
+  draw = infusing(x, infusion.target_variance)
+  return run(key, start, transition, steps, draw, rates=infusion.rates, **options)
+
+
+def generate(
+  key: Array, start: Gaussian, transition: Transition, steps: PyTree, **options: Any
+) -> Result:
+  """Runs the model chain from the prior `start` [B, H, W, C] (section 3.3.2).
+
+  For more steps than the model was trained with, pass `extended(steps, n)`.
+  """
+  return run(key, start, transition, steps, from_model, **options)
+
+
+def from_model(key: Array, p: Gaussian, rate: Array | None = None) -> Draw:
+  """The model chain's draw: z ~ p. The rate is ignored."""
+  del rate
+  return Draw(sample(key, p), None)
+
+
+def infusing(target: Array, target_variance: float) -> Drawer:
+  """The infusion chain's draw: z ~ (1 - rate) p + rate N(target, variance).
+
+  Args:
+    target: x, [B, H, W, C].
+    target_variance: variance of the narrow Gaussian around x (1e-4).
+
+  Returns:
+    The draw, to be given to `run`.
+  """
+
+  def draw(key: Array, p: Gaussian, rate: Array) -> Draw:
+    return mixture_sample(key, p, target, rate, target_variance)
+
+  return draw
+
+
+def clamping(image: Array, known: Array) -> Drawer:
+  """The clamped chain's draw (inpainting): known pixels are the image's own.
+
+  Args:
+    image: [B, H, W, C].
+    known: [B, H, W, 1] or broadcastable, True where a pixel is known.
+
+  Returns:
+    The draw, to be given to `run`.
+  """
+
+  def draw(key: Array, p: Gaussian, rate: Array | None = None) -> Draw:
+    del rate
+    return Draw(jnp.where(known, image, sample(key, p)), known)
+
+  return draw
+
+
+def fit_prior(images: np.ndarray, scale: float, floor: float) -> Gaussian:
+  """The maximum-likelihood diagonal Gaussian of a training set (eq. 3.3.1).
+
+  The model sees x = scale (v + u), u ~ U(0, 1), for an integer pixel v; the
+  noise adds its own mean and variance, known in closed form. Sums are exact
+  integers, taken in chunks, so a large set needs no floating-point copy.
+
+  Args:
+    images: [N, H, W, C] integers.
+    scale: width of one grey level, 1 / levels.
+    floor: added to every variance; a pixel that never changes has none.
+
+  Returns:
+    Mean and variance, each [H, W, C] float32.
+  """
+  total = np.zeros(images.shape[1:], np.int64)
+  squares = np.zeros(images.shape[1:], np.int64)
+  for first in range(0, len(images), _PRIOR_CHUNK):
+    chunk = images[first : first + _PRIOR_CHUNK].astype(np.int64)
+    total += chunk.sum(0)
+    squares += np.square(chunk).sum(0)
+  mean = total / len(images)
+  variance = np.maximum(squares / len(images) - np.square(mean), 0.0)
+  return Gaussian(
+    jnp.asarray(scale * (mean + 0.5), jnp.float32),
+    jnp.asarray(scale**2 * (variance + 1 / 12) + floor, jnp.float32),
+  )
+
+
+def repeat_for_batch(p: Gaussian, batch_size: int) -> Gaussian:
+  """The prior [H, W, C] as the start of a batch of chains, [B, H, W, C]."""
+  return jax.tree.map(
+    lambda leaf: jnp.broadcast_to(leaf, (batch_size, *leaf.shape)), p
+  )
+
+
+def length(steps: PyTree) -> int:
+  """T, the length of the leading axis shared by all leaves of `steps`."""
+  return jax.tree.leaves(steps)[0].shape[0]
+
+
+def extended(steps: PyTree, num_steps: int) -> PyTree:
+  """`steps` for a chain of another length: step T is repeated, or the end cut.
+
+  Args:
+    steps: every leaf [T, ...].
+    num_steps: the chain's length (30 for a model trained with T = 15).
+
+  Returns:
+    The same tree with leaves [num_steps, ...].
+  """
+  index = jnp.minimum(jnp.arange(num_steps), length(steps) - 1)
+  return jax.tree.map(lambda leaf: leaf[index], steps)

@@ -1,0 +1,147 @@
+"""Diagonal Gaussians, and the infusion mixture of two of them.
+
+All densities are in nats. Images are [..., H, W, C]; a density is returned
+element by element (`log_density`) or pixel by pixel (`mixture_log_density`,
+whose mask is shared by the channels of a pixel), never summed: what to sum is
+the caller's choice.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from infusion_jax import random
+
+Array = jax.Array
+
+_LOG_2PI = math.log(2.0 * math.pi)
+
+
+class Gaussian(NamedTuple):
+  """A diagonal Gaussian.
+
+  Attributes:
+    mean: [..., H, W, C].
+    variance: broadcastable to the shape of `mean`, positive.
+  """
+
+  mean: Array
+  variance: Array
+
+
+class Draw(NamedTuple):
+  """A draw from the infusion mixture.
+
+  Attributes:
+    value: [..., H, W, C].
+    mask: [..., H, W, 1] bool, True where the pixel came from the target; None
+      where nothing was mixed in.
+  """
+
+  value: Array
+  mask: Array | None
+
+
+def log_density(x: Array, p: Gaussian) -> Array:
+  """log N(x; mean, variance), element by element.
+
+  Args:
+    x: [..., H, W, C].
+    p: the Gaussian, broadcastable to `x`.
+
+  Returns:
+    The log-densities in nats, of the broadcast shape.
+  """
+  return -0.5 * (_LOG_2PI + jnp.log(p.variance) + jnp.square(x - p.mean) / p.variance)
+
+
+def sample(key: Array, p: Gaussian) -> Array:
+  """Draws from `p` by reparametrization: mean + sqrt(variance) * N(0, I).
+
+  Args:
+    key: one key, or [B] keys for a mean of shape [B, ...].
+    p: the Gaussian.
+
+  Returns:
+    [..., H, W, C], of the shape of `p.mean`.
+  """
+  noise = random.normal(key, p.mean.shape, p.mean.dtype)
+  return p.mean + jnp.sqrt(p.variance) * noise
+
+
+def mixture_sample(
+  key: Array, p: Gaussian, target: Array, rate: Array, target_variance: float
+) -> Draw:
+  """Draws from (1 - rate) p + rate N(target, target_variance), per pixel.
+
+  The choice between the two is drawn once a pixel and shared by its channels;
+  one standard normal serves whichever component is chosen. At rate 0 no pixel
+  is taken from the target, at rate 1 every one is. The value is differentiable
+  in `p` and `target`; the mask is not differentiated.
+
+  Args:
+    key: one key, or [B] keys.
+    p: Gaussian over [..., H, W, C].
+    target: the image x to infuse, [..., H, W, C].
+    rate: scalar in [0, 1], the infusion rate alpha.
+    target_variance: variance of the narrow Gaussian around the target.
+
+  Returns:
+    The value and the mask.
+  """
+  shape = p.mean.shape
+  noise = random.normal(random.fold_in(key, 0), shape, p.mean.dtype)
+  # A uniform lies in [0, 1): rate 0 never exceeds it and rate 1 always does.
+  chance = random.uniform(random.fold_in(key, 1), (*shape[:-1], 1), p.mean.dtype)
+  mask = chance < rate
+  drawn = p.mean + jnp.sqrt(p.variance) * noise
+  infused = target + jnp.sqrt(jnp.asarray(target_variance, drawn.dtype)) * noise
+  return Draw(jnp.where(mask, infused, drawn), mask)
+
+
+def mixture_log_density(
+  z: Array, p: Gaussian, target: Array, rate: Array, target_variance: float
+) -> Array:
+  """log[(1 - rate) p(z) + rate N(z; target, target_variance)], per pixel.
+
+  The pixel's channels share one mask, so each component's density is a product
+  over channels. At rate 0 the result is log p(z) and at rate 1 the target's
+  log-density, exactly; the gradient in every argument, the rate included, is
+  finite there.
+
+  Args:
+    z: [..., H, W, C].
+    p: Gaussian over [..., H, W, C].
+    target: [..., H, W, C].
+    rate: scalar in [0, 1].
+    target_variance: variance of the narrow Gaussian around the target.
+
+  Returns:
+    [..., H, W] log-densities in nats.
+  """
+  log_p = log_density(z, p).sum(-1)
+  narrow = Gaussian(target, jnp.asarray(target_variance, z.dtype))
+  return log_mix(log_p, log_density(z, narrow).sum(-1), rate)
+
+
+def log_mix(log_a: Array, log_b: Array, rate: Array) -> Array:
+  """log[(1 - rate) exp(log_a) + rate exp(log_b)] without overflow or log 0.
+
+  The larger *weighted* term is factored out, so that a component of weight 0
+  cannot drown the other one. What remains of that component's exponential is
+  capped: it is multiplied by 0 in the value, and only the (then enormous)
+  derivative with respect to the rate notices the cap.
+  """
+  rate = jnp.asarray(rate, log_a.dtype)
+  tiny = jnp.finfo(log_a.dtype).tiny
+  cap = math.log(float(jnp.finfo(log_a.dtype).max)) - 1.0
+  keep = 1.0 - rate
+  weighted_a = jnp.where(keep > 0, log_a + jnp.log(jnp.maximum(keep, tiny)), -jnp.inf)
+  weighted_b = jnp.where(rate > 0, log_b + jnp.log(jnp.maximum(rate, tiny)), -jnp.inf)
+  top = jax.lax.stop_gradient(jnp.where(weighted_a >= weighted_b, log_a, log_b))
+  return top + jnp.log(
+    keep * jnp.exp(jnp.minimum(log_a - top, cap))
+    + rate * jnp.exp(jnp.minimum(log_b - top, cap))
+  )

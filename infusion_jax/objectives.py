@@ -1,0 +1,237 @@
+"""What is learned: the denoising and the lower-bound criterion.
+
+Both take an operator `(shared, own, index, z) -> (Gaussian, report)`: `shared`
+are the weights of all steps, `own` the step's own parameters, `index` the step
+counted from 0. Both return loss, gradient, named terms and stacked reports.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from infusion_jax import chain, gaussian
+from infusion_jax.chain import Infusion, Parameters, Visit
+from infusion_jax.gaussian import Gaussian
+
+Array = jax.Array
+PyTree = Any
+
+
+class Operator(Protocol):
+  """The transition operator as a function of its parameters."""
+
+  def __call__(
+    self, shared: PyTree, own: PyTree, index: Array, z: Array
+  ) -> tuple[Gaussian, PyTree]:
+    """Maps states [B, H, W, C] to the next distribution and a report."""
+
+
+class Terms(NamedTuple):
+  """The terms of one sampled lower bound (eq. 3.3.3), in nats per image.
+
+  Attributes:
+    prior: [B], log p^(0)(z~^(0)) - log q^(0)(z~^(0) | x).
+    per_step: [T-1, B], log p^(t)(z~^(t) | z~^(t-1)) - log q^(t)(z~^(t) | ...).
+    reconstruction: [B], log p^(T)(x | z~^(T-1)).
+  """
+
+  prior: Array
+  per_step: Array
+  reconstruction: Array
+
+  @property
+  def bound(self) -> Array:
+    """[B], the sum of all terms: one draw of l, whose mean bounds log p(x)."""
+    return self.prior + self.per_step.sum(0) + self.reconstruction
+
+
+class Criterion(NamedTuple):
+  """A criterion evaluated on one mini-batch.
+
+  Attributes:
+    loss: scalar, in nats per pixel, to be minimised.
+    gradient: of the loss, of the parameters' own structure.
+    terms: of the bound; None where they were not asked for.
+    report: the operator's reports, every leaf [T, ...].
+  """
+
+  loss: Array
+  gradient: Parameters
+  terms: Terms | None
+  report: PyTree
+
+
+def denoising(
+  key: Array,
+  operator: Operator,
+  parameters: Parameters,
+  x: Array,
+  infusion: Infusion,
+  weights: Array,
+  *,
+  with_terms: bool = True,
+  unroll: int | bool = 1,
+) -> Criterion:
+  """The denoising criterion (section 3.3.3.2): every state is to predict x.
+
+      loss = - mean over batch and pixels of sum_t weights[t] log p^(t)(x | z~^(t-1))
+
+  The states are held constant, so the gradient of a step is local to it: it is
+  taken inside the scan, from the very forward pass that the next state is drawn
+  from, and accumulated. Memory does not grow with T but for the [T, ...] report
+  and per-step gradients.
+
+  Args:
+    key: one key, or [B] keys.
+    operator: the transition operator.
+    parameters: its parameters.
+    x: targets, [B, H, W, C].
+    infusion: prior, rates and target variance.
+    weights: [T], t / T in the thesis (`schedules.loss_weights`).
+    with_terms: also evaluate the bound's terms on the way (more arithmetic).
+    unroll: see `chain.run`.
+
+  Returns:
+    The criterion.
+  """
+
+  def step_loss(shared, own, index, weight, z):
+    p, report = operator(shared, own, index, z)
+    return -weight * gaussian.log_density(x, p).mean(), (p, report)
+
+  def transition(step, z):
+    own, index, weight = step
+    (loss, (p, report)), gradient = jax.value_and_grad(
+      step_loss, argnums=(0, 1), has_aux=True
+    )(parameters.shared, own, index, weight, z)
+    return p, (loss, *gradient, report)
+
+  def fold(total, visit):
+    loss, shared, _, _ = visit.report
+    return jax.tree.map(jnp.add, total, (loss, shared))
+
+  def record(visit):
+    _, _, own, report = visit.report
+    return own, report, (log_ratio(visit, x, infusion) if with_terms else None)
+
+  zero = jnp.zeros((), x.dtype), jax.tree.map(jnp.zeros_like, parameters.shared)
+  steps = (parameters.per_step, jnp.arange(len(weights)), weights)
+  prediction, (loss, shared), (own, report, ratios) = chain.infuse(
+    key,
+    x,
+    infusion,
+    transition,
+    steps,
+    fold=fold,
+    initial=zero,
+    record=record,
+    unroll=unroll,
+  )
+  terms = _terms(ratios, prediction, x) if with_terms else None
+  return Criterion(loss, Parameters(shared, own), terms, report)
+
+
+def lower_bound(
+  key: Array,
+  operator: Operator,
+  parameters: Parameters,
+  x: Array,
+  infusion: Infusion,
+  weights: Array | None = None,
+  *,
+  with_terms: bool = True,
+  unroll: int | bool = 1,
+) -> Criterion:
+  """The lower-bound criterion (section 3.3.4.1): the bound itself is maximised.
+
+      loss = - mean over batch of bound / number of pixels
+
+  Gradients flow through the chain's Gaussian draws (reparametrization trick)
+  and through log q; the mask is not differentiated. The scan is differentiated
+  as a whole, so memory grows with T.
+
+  Args:
+    key: one key, or [B] keys.
+    operator: the transition operator.
+    parameters: its parameters.
+    x: targets, [B, H, W, C].
+    infusion: prior, rates and target variance.
+    weights: ignored; the bound has none. Here so that criteria are exchangeable.
+    with_terms: return the terms, which are computed in any case.
+    unroll: see `chain.run`.
+
+  Returns:
+    The criterion.
+  """
+  del weights
+  index = jnp.arange(infusion.rates.shape[0])
+
+  def loss_of(parameters):
+    def transition(step, z):
+      return operator(parameters.shared, *step, z)
+
+    steps = (parameters.per_step, index)
+    terms, report = bound(key, transition, steps, x, infusion, unroll=unroll)
+    return -terms.bound.mean() / x[0].size, (terms, report)
+
+  (loss, (terms, report)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+    parameters
+  )
+  return Criterion(loss, gradient, terms if with_terms else None, report)
+
+
+CRITERIA = {"denoising": denoising, "lower_bound": lower_bound}
+
+
+def bound(
+  key: Array,
+  transition: chain.Transition,
+  steps: PyTree,
+  x: Array,
+  infusion: Infusion,
+  *,
+  unroll: int | bool = 1,
+) -> tuple[Terms, PyTree]:
+  """Draws one infusion chain an image and evaluates its bound (eq. 3.3.3).
+
+  Args:
+    key: one key, or [B] keys, one per image.
+    transition: the operator.
+    steps: leaves [T, ...].
+    x: [B, H, W, C].
+    infusion: prior, target variance, and the rates of the proposal q. Any rates
+      give a valid bound; those of training need not be the best.
+    unroll: see `chain.run`.
+
+  Returns:
+    The terms, and the transition's reports with leaves [T, ...].
+  """
+
+  def record(visit):
+    return log_ratio(visit, x, infusion), visit.report
+
+  prediction, _, (ratios, report) = chain.infuse(
+    key, x, infusion, transition, steps, record=record, unroll=unroll
+  )
+  return _terms(ratios, prediction, x), report
+
+
+def log_ratio(visit: Visit, x: Array, infusion: Infusion) -> Array:
+  """log p(z) - log q(z | x) of the state drawn at one step, [B] nats."""
+  log_p = gaussian.log_density(visit.state, visit.before)
+  log_q = gaussian.mixture_log_density(
+    visit.state, visit.before, x, visit.rate, infusion.target_variance
+  )
+  return per_image(log_p) - per_image(log_q)
+
+
+def per_image(values: Array) -> Array:
+  """Sums everything but the batch axis: [B, ...] to [B]."""
+  return values.reshape(values.shape[0], -1).sum(-1)
+
+
+def _terms(ratios: Array, prediction: Gaussian, x: Array) -> Terms:
+  """Names the T log-ratios [T, B] and adds the reconstruction term."""
+  reconstruction = per_image(gaussian.log_density(x, prediction))
+  return Terms(ratios[0], ratios[1:], reconstruction)

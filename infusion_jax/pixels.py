@@ -1,0 +1,31 @@
+"""Integer pixels to real ones: scaling and dequantization."""
+
+import jax
+import jax.numpy as jnp
+
+from infusion_jax import random
+
+Array = jax.Array
+
+
+def scaled(images: Array, levels: int) -> Array:
+  """Clean images in [0, 1): value / levels, float32 (the Parzen protocol's)."""
+  return images.astype(jnp.float32) / levels
+
+
+def dequantized(key: Array, images: Array, levels: int) -> Array:
+  """Targets: (value + U(0, 1)) / levels, in [0, 1).
+
+  The noise is drawn afresh whenever an image is used as a target, in training
+  and in every likelihood, so that the density of the integers is not inflated.
+
+  Args:
+    key: one key, or [B] keys.
+    images: [B, H, W, C] integers in 0 ... levels - 1.
+    levels: number of grey levels (256, or 17 for scikit-learn's digits).
+
+  Returns:
+    [B, H, W, C] float32.
+  """
+  noise = random.uniform(key, images.shape)
+  return (images.astype(jnp.float32) + noise) / levels
