@@ -1,0 +1,1 @@
+"""Launchers: each parses its flags, calls the library and writes files."""

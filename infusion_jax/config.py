@@ -1,0 +1,244 @@
+"""What a run is, as frozen dataclasses: checked once, then trusted.
+
+A configuration file, a command line and a checkpoint all arrive here as a plain
+nested mapping (`from_dict`) and leave as one (`to_dict`).
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from infusion_jax.errors import UserError
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+  if not low <= value <= high:
+    raise UserError(f"{name} is {value}; it must lie between {low:g} and {high:g}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+  if value not in allowed:
+    raise UserError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Where the images come from.
+
+  Attributes:
+    name: what to call the data set.
+    source: the reader: "sklearn", "tfds", "idx", "npz" or "images".
+    path: file or folder, for sources that read one.
+    cache_dir: folder for decoded arrays; empty: the user's cache folder.
+  """
+
+  name: str = "digits"
+  source: str = "sklearn"
+  path: str = ""
+  cache_dir: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The transition operator's network.
+
+  Attributes:
+    name: "mlp".
+    hidden_sizes: units of the hidden layers.
+    dtype: precision of the matrix products, "float32" or "bfloat16".
+  """
+
+  name: str = "mlp"
+  hidden_sizes: tuple[int, ...] = (1200, 1200)
+  dtype: str = "float32"
+
+  def __post_init__(self) -> None:
+    _one_of("model.dtype", self.dtype, ("float32", "bfloat16"))
+    if any(size < 1 for size in self.hidden_sizes):
+      raise UserError(
+        f"model.hidden_sizes is {self.hidden_sizes}; every layer needs at least 1 unit"
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainConfig:
+  """The chain and its infusion.
+
+  Attributes:
+    num_steps: T.
+    alpha0: infusion rate of the first state.
+    omega: increase of the rate per step.
+    rates: the whole schedule [T], instead of alpha0 and omega; empty: not used.
+    repeat_first_rate: alpha0 twice, as in the authors' script.
+    variance_scale: beta of the variance head.
+    variance_floor: epsilon of the variance head.
+    target_variance: variance of the narrow Gaussian around the target.
+    prior_floor: added to the variances of the prior.
+    unroll: steps per iteration of the compiled loop; 0: chosen for the device.
+  """
+
+  num_steps: int = 15
+  alpha0: float = 0.0
+  omega: float = 0.01
+  rates: tuple[float, ...] = ()
+  repeat_first_rate: bool = False
+  variance_scale: float = 0.1
+  variance_floor: float = 1e-4
+  target_variance: float = 1e-4
+  prior_floor: float = 1e-5
+  unroll: int = 0
+
+  def __post_init__(self) -> None:
+    _in_range("chain.num_steps", self.num_steps, 1, 10_000)
+    _in_range("chain.unroll", self.unroll, 0, 10_000)
+    _in_range("chain.alpha0", self.alpha0, 0.0, 1.0)
+    _in_range("chain.omega", self.omega, -1.0, 1.0)
+    _in_range("chain.variance_scale", self.variance_scale, 0.0, 1e6)
+    for name in ("variance_floor", "target_variance", "prior_floor"):
+      _in_range(f"chain.{name}", getattr(self, name), 1e-12, 1e6)
+    if self.rates and len(self.rates) != self.num_steps:
+      raise UserError(
+        f"chain.rates has {len(self.rates)} values;"
+        f" chain.num_steps = {self.num_steps} needs as many"
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """How the parameters are learned.
+
+  Attributes:
+    objective: "denoising" or "lower_bound".
+    batch_size: images per step.
+    num_epochs: passes over the training set, at most.
+    learning_rate: Adam's.
+    decay: "constant", or "cosine": to 0 over the whole run.
+    clip: largest global norm of the gradient; 0: not clipped.
+    ema_decay: decay of the averaged weights that are validated and kept; 0: none.
+    patience: epochs without a better validation bound before stopping; 0: never.
+    seed: decides everything random.
+    init_from: a workdir whose weights start this run; empty: fresh weights.
+    monitor_images: training images whose bound is evaluated each epoch.
+    checkpoint_every: epochs between checkpoints.
+    keep_every: epochs between checkpoints that are kept for good; 0: none.
+    preview_every: epochs between pictures; 0: only at the end.
+  """
+
+  objective: str = "denoising"
+  batch_size: int = 128
+  num_epochs: int = 300
+  learning_rate: float = 1e-3
+  decay: str = "constant"
+  clip: float = 0.0
+  ema_decay: float = 0.0
+  patience: int = 0
+  seed: int = 0
+  init_from: str = ""
+  monitor_images: int = 1000
+  checkpoint_every: int = 1
+  keep_every: int = 0
+  preview_every: int = 10
+
+  def __post_init__(self) -> None:
+    _one_of("train.objective", self.objective, ("denoising", "lower_bound"))
+    _one_of("train.decay", self.decay, ("constant", "cosine"))
+    # Batch statistics of a single image are no statistics.
+    _in_range("train.batch_size", self.batch_size, 2, 1_000_000)
+    _in_range("train.num_epochs", self.num_epochs, 1, 1_000_000)
+    _in_range("train.learning_rate", self.learning_rate, 0.0, 1e3)
+    _in_range("train.clip", self.clip, 0.0, math.inf)
+    _in_range("train.ema_decay", self.ema_decay, 0.0, 0.999999)
+    _in_range("train.seed", self.seed, 0, 2**32 - 1)
+    _in_range("train.checkpoint_every", self.checkpoint_every, 1, 1_000_000)
+    for name in ("patience", "monitor_images", "keep_every", "preview_every"):
+      _in_range(f"train.{name}", getattr(self, name), 0, 1_000_000_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A run: its data, model, chain and training."""
+
+  data: DataConfig = DataConfig()
+  model: ModelConfig = ModelConfig()
+  chain: ChainConfig = ChainConfig()
+  train: TrainConfig = TrainConfig()
+
+  @classmethod
+  def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+    """Builds a configuration from nested mappings; missing keys take defaults.
+
+    Raises:
+      UserError: an unknown key, a value of another type, or one out of range.
+    """
+    return _build(cls, values, "config")
+
+  def to_dict(self) -> dict[str, Any]:
+    """The same as nested dictionaries and lists, ready for JSON."""
+    return _plain(dataclasses.asdict(self))
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+  """The dotted keys whose values differ, each with its old and its new value."""
+  found = {}
+  for section in dataclasses.fields(Config):
+    before, after = getattr(old, section.name), getattr(new, section.name)
+    for field in dataclasses.fields(before):
+      pair = getattr(before, field.name), getattr(after, field.name)
+      if pair[0] != pair[1]:
+        found[f"{section.name}.{field.name}"] = pair
+  return found
+
+
+def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+  if not isinstance(values, Mapping):
+    raise UserError(f"{where} is {values!r}; a section of keys and values belongs here")
+  types_of = typing.get_type_hints(cls)
+  for key in values:
+    if key not in types_of:
+      near = difflib.get_close_matches(str(key), types_of, 1)
+      hint = f"; did you mean {near[0]}?" if near else ""
+      raise UserError(
+        f"{where}.{key} is not a configuration key (allowed:"
+        f" {', '.join(types_of)}){hint}"
+      )
+  return cls(
+    **{key: _cast(types_of[key], values[key], f"{where}.{key}") for key in values}
+  )
+
+
+def _cast(kind: Any, value: Any, where: str) -> Any:
+  """Checks one value against its annotation; whole floats pass as integers."""
+  if dataclasses.is_dataclass(kind):
+    return _build(kind, value, where)
+  if isinstance(kind, types.GenericAlias):
+    if not isinstance(value, (list, tuple)):
+      raise UserError(f"{where} is {value!r}; a list of numbers is wanted")
+    return tuple(_cast(kind.__args__[0], item, where) for item in value)
+  if kind is str and value is None:
+    return ""
+  number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if kind is float and number:
+    return float(value)
+  if kind is int and number and float(value).is_integer():
+    return int(value)
+  if kind in (str, bool) and isinstance(value, kind):
+    return value
+  raise UserError(f"{where} is {value!r}; {_WANTED[kind]} is wanted")
+
+
+_WANTED = {
+  int: "a whole number",
+  float: "a number",
+  str: "a string",
+  bool: "True or False",
+}
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _plain(item) for key, item in value.items()}
+  return list(value) if isinstance(value, tuple) else value

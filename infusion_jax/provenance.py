@@ -1,0 +1,67 @@
+"""Where a result comes from: command, commit, versions, device."""
+
+import importlib.metadata
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe() -> dict[str, Any]:
+  """The facts a result should carry, ready for JSON."""
+  device = jax.devices()[0]
+  return {
+    "command": command(),
+    "commit": commit(),
+    "versions": versions(),
+    "device": f"{device.platform}: {device.device_kind}",
+    "num_devices": jax.device_count(),
+  }
+
+
+def command() -> str:
+  """The command line of this process, as one would type it."""
+  spec = getattr(sys.modules["__main__"], "__spec__", None)
+  if spec is None:
+    return shlex.join(sys.argv)
+  name = spec.name.removesuffix(".__main__")
+  return shlex.join(["python", "-m", name, *sys.argv[1:]])
+
+
+def commit() -> str:
+  """The commit of the checkout this package lies in, "+changes" if edited."""
+  folder = pathlib.Path(__file__).resolve().parent
+  try:
+    head = _git(folder, "rev-parse", "--short=12", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+  except (OSError, subprocess.SubprocessError):
+    return "unknown"
+  return head + ("+changes" if changes else "")
+
+
+def versions() -> dict[str, str]:
+  """Versions of Python and of the packages a result depends on."""
+  found = {"python": platform.python_version()}
+  for package in ("infusion_jax", *_PACKAGES):
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def _git(folder: pathlib.Path, *arguments: str) -> str:
+  return subprocess.run(
+    ["git", *arguments],
+    cwd=folder,
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=10,
+  ).stdout.strip()

@@ -1,0 +1,132 @@
+"""Pictures from a trained operator: samples, their chains, completions.
+
+Every function takes [B] keys, one per image: image i is a function of key i
+alone. All are pure and run with fixed batch statistics.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from infusion_jax import chain, gaussian, random
+from infusion_jax.chain import Infusion, Parameters
+from infusion_jax.gaussian import Gaussian
+from infusion_jax.networks import Network
+
+Array = jax.Array
+PyTree = Any
+
+
+class Weights(NamedTuple):
+  """All that sampling needs to know of a trained model.
+
+  Attributes:
+    parameters: of the operator.
+    statistics: batch statistics, leaves [T, ...].
+    infusion: prior, rates of training and target variance.
+  """
+
+  parameters: Parameters
+  statistics: PyTree
+  infusion: Infusion
+
+
+class Chains(NamedTuple):
+  """Chains as a person looks at them.
+
+  Attributes:
+    states: z^(0) ... z^(T-1), [T, B, H, W, C].
+    means: of p^(1) ... p^(T), [T, B, H, W, C]; the last is the picture.
+    variances: of the same, [T, B, H, W, C].
+    mask: where the target came in, [T, B, H, W, 1]; None for model chains.
+  """
+
+  states: Array
+  means: Array
+  variances: Array
+  mask: Array | None
+
+
+def operator(network: Network, weights: Weights, num_steps: int):
+  """The transition with fixed statistics, and its `num_steps` rows.
+
+  More rows than trained with repeat the last one, statistics included.
+  """
+  steps = network.steps(weights.parameters.per_step, weights.statistics)
+  return network.fixed(weights.parameters.shared), chain.extended(steps, num_steps)
+
+
+def predict(
+  network: Network, weights: Weights, keys: Array, num_steps: int
+) -> Gaussian:
+  """The last transition p^(T)(. | z^(T-1)) of model chains, [B, H, W, C].
+
+  Its mean is what the thesis shows; `draw` gives samples proper.
+  """
+  return _generate(network, weights, keys, num_steps).prediction
+
+
+def draw(keys: Array, prediction: Gaussian) -> Array:
+  """Samples z^(T) ~ p^(T), [B, H, W, C], from a prediction."""
+  return gaussian.sample(random.named(keys, "last"), prediction)
+
+
+def chains(network: Network, weights: Weights, keys: Array, num_steps: int) -> Chains:
+  """Model chains, state by state (figure 3.1)."""
+  return _generate(network, weights, keys, num_steps, record=_look).trace
+
+
+def infusion_chains(
+  network: Network, weights: Weights, keys: Array, x: Array, num_steps: int
+) -> Chains:
+  """Infusion chains towards the targets x [B, H, W, C] (figure 3.2).
+
+  Beyond the training length the last infusion rate is kept.
+  """
+  transition, steps = operator(network, weights, num_steps)
+  infusion = weights.infusion._replace(
+    rates=chain.extended(weights.infusion.rates, num_steps)
+  )
+  return chain.infuse(keys, x, infusion, transition, steps, record=_look).trace
+
+
+def inpaint(
+  network: Network,
+  weights: Weights,
+  keys: Array,
+  images: Array,
+  known: Array,
+  num_steps: int,
+) -> Array:
+  """Completes images whose known pixels are clamped at every step (section 3.5.3).
+
+  Args:
+    network: the operator's network.
+    weights: the trained model.
+    keys: [B].
+    images: [B, H, W, C] in [0, 1]; unknown pixels are ignored.
+    known: [B, H, W, 1] or broadcastable, True where a pixel is known.
+    num_steps: length of the chain.
+
+  Returns:
+    [B, H, W, C]: known pixels bit-identical to the input, the others the mean of
+    the last transition.
+  """
+  transition, steps = operator(network, weights, num_steps)
+  start = chain.repeat_for_batch(weights.infusion.prior, images.shape[0])
+  draw = chain.clamping(images, known)
+  result = chain.run(keys, start, transition, steps, draw)
+  return jnp.where(known, images, result.prediction.mean)
+
+
+def _generate(
+  network: Network, weights: Weights, keys: Array, num_steps: int, **options: Any
+) -> chain.Result:
+  transition, steps = operator(network, weights, num_steps)
+  start = chain.repeat_for_batch(weights.infusion.prior, keys.shape[0])
+  return chain.generate(keys, start, transition, steps, **options)
+
+
+def _look(visit: chain.Visit) -> Chains:
+  return Chains(visit.state, visit.after.mean, visit.after.variance, visit.mask)

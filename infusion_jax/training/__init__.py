@@ -1,0 +1,1 @@
+"""Training: state, compiled epochs, the loop around them, checkpoints, metrics."""

@@ -1,0 +1,336 @@
+"""The host's side of training: epochs, measurements, pictures, checkpoints.
+
+Order of an epoch: steps, measure, write metrics, draw pictures, save. Step
+counter, state and data cursor therefore always agree, and a run resumed from
+any checkpoint ends with the very bits of an undisturbed one.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from infusion_jax import plots, random, sampling
+from infusion_jax.config import Config
+from infusion_jax.datasets import Dataset
+from infusion_jax.errors import UserError
+from infusion_jax.sampling import Weights
+from infusion_jax.training import signals, snapshot, workdir
+from infusion_jax.training.checkpoints import Checkpoints
+from infusion_jax.training.epoch import Program, compiled
+from infusion_jax.training.metrics import MetricsWriter
+from infusion_jax.training.state import (
+  Recipe,
+  Run,
+  TrainState,
+  initial_state,
+  make_recipe,
+  make_run,
+  steps_per_epoch,
+)
+
+#: Seconds of work between two looks at signals and the progress bar.
+_CHUNK_SECONDS = 1.0
+_PREVIEW_IMAGES = 64
+_PREVIEW_CHAINS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """How a run ended.
+
+  Attributes:
+    epochs: finished.
+    best_bound: best validation bound, nats per image.
+    best_epoch: the epoch it was reached after.
+    stopped_early: whether patience ran out before the epochs did.
+  """
+
+  epochs: int
+  best_bound: float
+  best_epoch: int
+  stopped_early: bool
+
+
+@dataclasses.dataclass
+class _Session:
+  """What the functions of one launch share."""
+
+  config: Config
+  dataset: Dataset
+  workdir: pathlib.Path
+  recipe: Recipe
+  run: Run
+  program: Program
+  checkpoints: Checkpoints
+  writer: MetricsWriter
+  bar: tqdm.tqdm
+  asked: Callable[[], bool]
+  images: jax.Array
+  validation: jax.Array
+  monitor: jax.Array
+  chunk: int = 1
+
+  @property
+  def per_epoch(self) -> int:
+    return steps_per_epoch(self.config.train, self.dataset)
+
+
+def fit(
+  config: Config,
+  dataset: Dataset,
+  folder: pathlib.Path,
+  *,
+  tensorboard: bool = False,
+  progress: bool = True,
+) -> Outcome:
+  """Trains a run in its folder, from its last checkpoint if there is one.
+
+  Args:
+    config: the run.
+    dataset: its images.
+    folder: the workdir; see `workdir.claim`.
+    tensorboard: also write TensorBoard event files.
+    progress: show a progress bar on stderr.
+
+  Returns:
+    How it ended.
+
+  Raises:
+    UserError: the configuration does not fit the data or the folder, or training
+      met a number that is not finite.
+    signals.Stopped: SIGTERM or SIGINT came; the state is saved.
+  """
+  check_fits(config, dataset)
+  recipe, run = make_recipe(config, dataset), make_run(config, dataset)
+  start = _initial_parameters(config, recipe)
+  workdir.claim(folder, config)
+  keep = config.train.keep_every * steps_per_epoch(config.train, dataset)
+  checkpoints = Checkpoints(folder, keep_period=keep or None, write=True)
+  step, state = _latest_state(checkpoints, recipe, run, start)
+  writer = MetricsWriter(folder, step, tensorboard=tensorboard)
+  total = config.train.num_epochs * steps_per_epoch(config.train, dataset)
+  bar = tqdm.tqdm(total=total, initial=step, unit="step", disable=not progress)
+  try:
+    with signals.asking() as asked:
+      session = _Session(
+        config=config,
+        dataset=dataset,
+        workdir=folder,
+        recipe=recipe,
+        run=run,
+        program=compiled(recipe),
+        checkpoints=checkpoints,
+        writer=writer,
+        bar=bar,
+        asked=asked,
+        images=jnp.asarray(dataset.train),
+        validation=jnp.asarray(dataset.validation),
+        monitor=jnp.asarray(dataset.train[: config.train.monitor_images]),
+      )
+      return _train(session, state)
+  finally:
+    bar.close()
+    writer.close()
+    checkpoints.close()
+
+
+def check_fits(config: Config, dataset: Dataset) -> None:
+  """Raises UserError where a batch is larger than the training set."""
+  if config.train.batch_size > len(dataset.train):
+    raise UserError(
+      f"train.batch_size is {config.train.batch_size}; the training split of"
+      f" {dataset.name} has only {len(dataset.train)} images"
+    )
+
+
+def _initial_parameters(config: Config, recipe: Recipe) -> Any:
+  if not config.train.init_from:
+    return None
+  return snapshot.weights_of(config.train.init_from, recipe.network).parameters
+
+
+def _latest_state(
+  checkpoints: Checkpoints, recipe: Recipe, run: Run, start: Any
+) -> tuple[int, TrainState]:
+  steps = checkpoints.steps()
+  if not steps:
+    return 0, initial_state(recipe, run.key, start)
+  checkpoints.about(steps[-1])
+  return steps[-1], snapshot.restore(checkpoints, steps[-1], recipe, run)
+
+
+def _train(session: _Session, state: TrainState) -> Outcome:
+  """Epoch by epoch to the end, or to the end of patience."""
+  train = session.config.train
+  epoch = int(state.step) // session.per_epoch
+  while epoch < train.num_epochs and not _stalled(state, epoch, train.patience):
+    began = time.perf_counter()
+    state = _steps_of_epoch(session, state)
+    epoch += 1
+    state = _measure(session, state, epoch)
+    last = epoch == train.num_epochs or _stalled(state, epoch, train.patience)
+    weights = _best_weights(session, state, population=last)
+    if last or (train.preview_every and epoch % train.preview_every == 0):
+      _preview(session, weights, epoch)
+    if last or epoch % train.checkpoint_every == 0:
+      _save(session, state, weights, epoch, finished=last)
+    _note_time(session, epoch, time.perf_counter() - began)
+  best_epoch = int(state.best.epoch)
+  return Outcome(epoch, float(state.best.bound), best_epoch, epoch < train.num_epochs)
+
+
+def _stalled(state: TrainState, epoch: int, patience: int) -> bool:
+  return bool(patience) and epoch - int(state.best.epoch) >= patience
+
+
+def _steps_of_epoch(session: _Session, state: TrainState) -> TrainState:
+  """The steps left in the current epoch, in chunks of about a second."""
+  left = session.per_epoch - int(state.step) % session.per_epoch
+  while left:
+    if session.asked():
+      _stop(session, state)
+    size = min(session.chunk, left)
+    began = time.perf_counter()
+    state = session.program.train_steps(
+      state, session.run, session.images, jnp.asarray(size)
+    )
+    failed = int(state.failed)  # Waits for the device.
+    seconds = time.perf_counter() - began
+    _check_finite(session, failed)
+    session.chunk = max(1, min(2 * session.chunk, int(_CHUNK_SECONDS * size / seconds)))
+    session.bar.update(size)
+    left -= size
+  return state
+
+
+def _check_finite(session: _Session, failed: int) -> None:
+  if failed >= 0:
+    raise UserError(
+      f"the loss or its gradient is not finite at step {failed}"
+      f" (epoch {failed // session.per_epoch + 1}); {_last_good(session)};"
+      " a smaller train.learning_rate or train.clip = 1 usually helps"
+    )
+
+
+def _last_good(session: _Session) -> str:
+  steps = session.checkpoints.steps()
+  if not steps:
+    return "no checkpoint had been saved before"
+  return f"the last good checkpoint is that of step {steps[-1]}"
+
+
+def _stop(session: _Session, state: TrainState) -> None:
+  """Saves in the middle of an epoch and gives up the run to be resumed."""
+  step = int(state.step)
+  epoch = step // session.per_epoch
+  if step not in session.checkpoints.steps():
+    weights = _best_weights(session, state, population=False)
+    _save(session, state, weights, epoch, finished=False)
+  raise signals.Stopped(f"stopped at step {step}, which is saved")
+
+
+def _measure(session: _Session, state: TrainState, epoch: int) -> TrainState:
+  """Bounds on validation and training images; keeps the best parameters."""
+  program, run, step = session.program, session.run, int(state.step)
+  key = random.named(run.key, "validation")
+  rows = {"validation": session.validation, "train": session.monitor}
+  measured = {
+    split: jax.device_get(
+      program.mean_terms(state.current, key, run.infusion, images)
+    )
+    for split, images in rows.items()
+    if len(images)
+  }
+  totals = jax.device_get(state.totals)
+  measured.setdefault("train", {}).update(
+    loss=totals.loss / totals.count,
+    gradient_norm=totals.gradient_norm / totals.count,
+  )
+  for split, values in measured.items():
+    values = {name: float(value) for name, value in values.items()}
+    _check_measured(session, split, values, epoch)
+    session.writer.write(step, epoch, split, values)
+  bound = measured["validation"]["bound"]
+  state = program.end_epoch(state, bound, np.int32(epoch))
+  session.bar.set_postfix(
+    epoch=epoch, bound=f"{bound:.1f}", best=f"{float(state.best.bound):.1f}"
+  )
+  return state
+
+
+def _check_measured(
+  session: _Session, split: str, values: dict[str, float], epoch: int
+) -> None:
+  for name, value in values.items():
+    if not math.isfinite(value):
+      raise UserError(
+        f"{name} on {split} is {value} after epoch {epoch}; {_last_good(session)}"
+      )
+
+
+def _best_weights(session: _Session, state: TrainState, population: bool) -> Weights:
+  """The best parameters with running statistics, or with the training set's."""
+  statistics = state.best.statistics
+  if population:
+    session.bar.set_description("batch statistics")
+    statistics = session.program.population_statistics(
+      state.best.parameters,
+      random.named(session.run.key, "population"),
+      session.run.infusion,
+      session.images,
+    )
+  return Weights(state.best.parameters, statistics, session.run.infusion)
+
+
+def _save(
+  session: _Session, state: TrainState, weights: Weights, epoch: int, *, finished: bool
+) -> None:
+  about = {
+    "config": session.config.to_dict(),
+    "dataset": session.dataset.name,
+    "image_shape": list(session.dataset.image_shape),
+    "levels": session.dataset.levels,
+    "epoch": epoch,
+    "best_bound": _json_number(float(state.best.bound)),
+    "best_epoch": int(state.best.epoch),
+    "statistics": "population" if finished else "running",
+  }
+  session.checkpoints.save(
+    int(state.step), snapshot.model_tree(weights), snapshot.training_tree(state), about
+  )
+
+
+def _json_number(value: float) -> float | None:
+  return value if math.isfinite(value) else None
+
+
+def _preview(session: _Session, weights: Weights, epoch: int) -> None:
+  """A grid of sample means and a strip of chains, under `samples/`."""
+  folder = session.workdir / "samples"
+  folder.mkdir(exist_ok=True)
+  network, num_steps = session.recipe.network, session.recipe.network.num_steps
+  keys = jax.random.split(random.named(session.run.key, "preview"), _PREVIEW_IMAGES)
+  chains = _preview_chains(network, weights, keys, num_steps)
+  plots.save(
+    folder / f"epoch_{epoch:05d}_samples.png", plots.grid(np.asarray(chains.means[-1]))
+  )
+  rows = np.asarray(chains.means[:, :_PREVIEW_CHAINS]).swapaxes(0, 1)
+  plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
+
+
+_preview_chains = jax.jit(sampling.chains, static_argnums=(0, 3))
+
+
+def _note_time(session: _Session, epoch: int, seconds: float) -> None:
+  """Wall times have a file of their own: metrics are the same at every repeat."""
+  with (session.workdir / "timing.jsonl").open("a") as stream:
+    stream.write(json.dumps({"epoch": epoch, "seconds": round(seconds, 3)}) + "\n")

@@ -1,0 +1,82 @@
+"""Metrics as they come: one JSON object a line, and TensorBoard if asked for."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from infusion_jax import files
+from infusion_jax.errors import UserError
+
+FILE = "metrics.jsonl"
+
+
+class MetricsWriter:
+  """Appends to `metrics.jsonl`; a run resumed at a step continues from there."""
+
+  def __init__(self, workdir: pathlib.Path, step: int, *, tensorboard: bool = False):
+    """Opens the file and drops what was written after the checkpoint resumed from.
+
+    Args:
+      workdir: the run's folder.
+      step: of the checkpoint; rows of later steps will be written again.
+      tensorboard: also write event files under `tensorboard/`.
+
+    Raises:
+      UserError: TensorBoard files are wanted but tensorboardX is not installed.
+    """
+    self._path = workdir / FILE
+    self._drop_after(step)
+    self._stream = self._path.open("a")
+    self._events = _event_writer(workdir, step) if tensorboard else None
+
+  def write(
+    self, step: int, epoch: int, split: str, values: Mapping[str, float]
+  ) -> None:
+    """Writes one row: its step, epoch, split and named values."""
+    row = {"step": step, "epoch": epoch, "split": split, **values}
+    self._stream.write(json.dumps(row) + "\n")
+    self._stream.flush()
+    if self._events:
+      for name, value in values.items():
+        self._events.add_scalar(f"{split}/{name}", value, step)
+
+  def close(self) -> None:
+    """Closes the files."""
+    self._stream.close()
+    if self._events:
+      self._events.close()
+
+  def _drop_after(self, step: int) -> None:
+    if not self._path.exists():
+      return
+    kept = [row for row in read(self._path) if row["step"] <= step]
+    text = "".join(json.dumps(row) + "\n" for row in kept)
+    if text.encode() != self._path.read_bytes():
+      with files.replacing(self._path) as stream:
+        stream.write(text.encode())
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads the rows of a metrics file; a last line torn by a kill is left out."""
+  return list(_rows(path.read_text().splitlines()))
+
+
+def _rows(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+  for line in lines:
+    try:
+      yield json.loads(line)
+    except json.JSONDecodeError:
+      return
+
+
+def _event_writer(workdir: pathlib.Path, step: int) -> Any:
+  try:
+    import tensorboardX
+  except ImportError as error:
+    raise UserError(
+      "--tensorboard needs the package tensorboardX, which is not installed;"
+      " pip install 'infusion_jax[tensorboard]' brings it"
+    ) from error
+  folder = str(workdir / "tensorboard")
+  return tensorboardX.SummaryWriter(folder, purge_step=step + 1)

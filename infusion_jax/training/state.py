@@ -1,0 +1,211 @@
+"""What training carries from step to step, and what a run is made of."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from infusion_jax import chain, random, schedules
+from infusion_jax.chain import Infusion, Parameters
+from infusion_jax.config import ChainConfig, Config, TrainConfig
+from infusion_jax.datasets import Dataset
+from infusion_jax.networks import Network, build
+
+Array = jax.Array
+PyTree = Any
+
+
+class Run(NamedTuple):
+  """What tells one run from another without recompiling: arrays only.
+
+  Runs of equal recipe can be stacked on a leading axis and trained by one
+  vmapped program.
+
+  Attributes:
+    key: the run's seed as a key.
+    infusion: prior, rates and target variance.
+    weights: loss weights, [T].
+    learning_rate: scalar.
+    decay_steps: steps over which the learning rate falls to 0; 0: constant.
+  """
+
+  key: Array
+  infusion: Infusion
+  weights: Array
+  learning_rate: Array
+  decay_steps: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What a compiled training program depends on; hashable.
+
+  Attributes:
+    network: the transition operator.
+    objective: a name of `objectives.CRITERIA`.
+    batch_size: images per step.
+    levels: grey levels of the images.
+    clip: largest global gradient norm; 0: not clipped.
+    ema_decay: of the averaged weights; 0: none.
+    unroll: steps of the chain per iteration of the compiled loop.
+  """
+
+  network: Network
+  objective: str
+  batch_size: int
+  levels: int
+  clip: float = 0.0
+  ema_decay: float = 0.0
+  unroll: int = 1
+
+  @property
+  def optimizer(self) -> optax.GradientTransformation:
+    """Adam without its learning rate, which is a number of the run."""
+    adam = optax.scale_by_adam()
+    if not self.clip:
+      return adam
+    return optax.chain(optax.clip_by_global_norm(self.clip), adam)
+
+
+class Totals(NamedTuple):
+  """Sums over the steps of the epoch so far."""
+
+  count: Array
+  loss: Array
+  gradient_norm: Array
+
+
+class Best(NamedTuple):
+  """The parameters with the best validation bound so far.
+
+  Attributes:
+    bound: nats per image; minus infinity before the first validation.
+    epoch: the number of finished epochs they were taken after.
+    parameters: of that time (averaged ones where averaging is on).
+    statistics: running batch statistics of that time.
+  """
+
+  bound: Array
+  epoch: Array
+  parameters: Parameters
+  statistics: PyTree
+
+
+class TrainState(NamedTuple):
+  """All that changes while training.
+
+  Attributes:
+    step: optimizer steps taken; the data cursor is this counter.
+    parameters: the parameters.
+    optimizer: optax's state.
+    average: exponential moving average of the parameters, or None.
+    statistics: running average of the batch statistics, [T, ...] leaves: for
+      previews; evaluation uses those of the whole training set.
+    totals: of the current epoch.
+    failed: the first step with a non-finite loss or gradient; -1: none.
+    best: see `Best`.
+  """
+
+  step: Array
+  parameters: Parameters
+  optimizer: PyTree
+  average: Parameters | None
+  statistics: PyTree
+  totals: Totals
+  failed: Array
+  best: Best
+
+  @property
+  def current(self) -> Parameters:
+    """The parameters to validate: the averaged ones where there are any."""
+    return self.parameters if self.average is None else self.average
+
+
+def initial_state(
+  recipe: Recipe, key: Array, parameters: Parameters | None = None
+) -> TrainState:
+  """The state before the first step.
+
+  Args:
+    recipe: the program.
+    key: the run's key.
+    parameters: to start from, instead of fresh ones.
+
+  Returns:
+    The state, no two leaves of which share a buffer (it will be donated).
+  """
+  fresh, statistics = recipe.network.init(random.named(key, "parameters"))
+  parameters = fresh if parameters is None else parameters
+  zero = jnp.zeros(())
+  state = TrainState(
+    step=jnp.zeros((), jnp.int32),
+    parameters=parameters,
+    optimizer=recipe.optimizer.init(parameters),
+    average=parameters if recipe.ema_decay else None,
+    statistics=statistics,
+    totals=Totals(zero, zero, zero),
+    failed=jnp.full((), -1, jnp.int32),
+    best=Best(
+      jnp.full((), -jnp.inf), jnp.zeros((), jnp.int32), parameters, statistics
+    ),
+  )
+  return jax.tree.map(jnp.array, state)
+
+
+def make_recipe(config: Config, dataset: Dataset) -> Recipe:
+  """The program a configuration asks for."""
+  network = build(config.model, config.chain, dataset.image_shape)
+  return Recipe(
+    network=network,
+    objective=config.train.objective,
+    batch_size=config.train.batch_size,
+    levels=dataset.levels,
+    clip=config.train.clip,
+    ema_decay=config.train.ema_decay,
+    unroll=config.chain.unroll or 1,
+  )
+
+
+def make_run(config: Config, dataset: Dataset) -> Run:
+  """The numbers of the run a configuration describes."""
+  train = config.train
+  decay_epochs = train.num_epochs if train.decay == "cosine" else 0
+  return Run(
+    key=jax.random.key(train.seed),
+    infusion=make_infusion(config.chain, dataset),
+    weights=jnp.asarray(schedules.loss_weights(config.chain.num_steps)),
+    learning_rate=jnp.asarray(train.learning_rate, jnp.float32),
+    decay_steps=jnp.asarray(decay_epochs * steps_per_epoch(train, dataset)),
+  )
+
+
+def make_infusion(config: ChainConfig, dataset: Dataset) -> Infusion:
+  """Prior of the training set, rates and target variance.
+
+  Raises:
+    UserError: a rate outside [0, 1].
+  """
+  return Infusion(
+    chain.fit_prior(dataset.train, 1 / dataset.levels, config.prior_floor),
+    jnp.asarray(make_rates(config)),
+    jnp.asarray(config.target_variance, jnp.float32),
+  )
+
+
+def make_rates(config: ChainConfig) -> Array:
+  """The schedule a configuration describes, [T]."""
+  if config.rates:
+    return schedules.validated(config.rates, "chain.rates")
+  return schedules.linear(
+    config.num_steps,
+    config.alpha0,
+    config.omega,
+    repeat_first=config.repeat_first_rate,
+  )
+
+
+def steps_per_epoch(train: TrainConfig, dataset: Dataset) -> int:
+  """Whole mini-batches in the training set; each epoch leaves out another rest."""
+  return len(dataset.train) // train.batch_size
