@@ -22,7 +22,14 @@ def _parse_flags(argv: list[str]) -> list[str]:
   """Absl's parser, with errors of config overrides told like the others."""
   try:
     rest = app.parse_flags_with_usage(argv)
-  except (AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+  except (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OSError,
+    SyntaxError,
+  ) as error:
     _fail(" ".join(str(error).split()))
   if len(rest) > 1:
     _fail(f"unexpected argument {rest[1]!r}; values are given as --flag=value")

@@ -18,7 +18,9 @@ from infusion_jax.training import loop, signals
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Configuration file, e.g. configs/digits.py.", lock_config=True
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; resumed if it is one.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run; resumed if it is one."
+)
 _TENSORBOARD = flags.DEFINE_bool(
   "tensorboard", False, "Also write TensorBoard event files (needs tensorboardX)."
 )

@@ -1,12 +1,24 @@
 """Infusion training: a Markov chain learns to turn noise into images.
 
 The rooms, from the ground up (a module imports only from those above it):
-`gaussian`, `schedules`, `chain`, `objectives`, `likelihood`, `networks`,
-`datasets`, `metrics`, `plots`, `training`, `model`.
+`random`, `gaussian`, `schedules`, `chain`, `pixels`, `objectives`, `likelihood`,
+`config`, `networks`, `sampling`, `datasets`, `metrics`, `plots`, `training`,
+`model`.
 """
+
+from typing import Any
 
 from infusion_jax.errors import UserError
 
 __version__ = "0.1.0"
 
-__all__ = ["UserError", "__version__"]
+__all__ = ["Model", "UserError", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+  """Imports `load` and `Model` when they are first asked for: both need Orbax."""
+  if name in ("load", "Model"):
+    from infusion_jax import model
+
+    return getattr(model, name)
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -267,9 +267,7 @@ def fit_prior(images: np.ndarray, scale: float, floor: float) -> Gaussian:
 
 def repeat_for_batch(p: Gaussian, batch_size: int) -> Gaussian:
   """The prior [H, W, C] as the start of a batch of chains, [B, H, W, C]."""
-  return jax.tree.map(
-    lambda leaf: jnp.broadcast_to(leaf, (batch_size, *leaf.shape)), p
-  )
+  return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch_size, *leaf.shape)), p)
 
 
 def length(steps: PyTree) -> int:

@@ -11,9 +11,7 @@ Letters in shapes: N images, R rows, T steps, H height, W width, C channels.
 import functools
 import io
 import math
-import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from infusion_jax.errors import UserError
+from infusion_jax.files import StrPath, replacing
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -432,9 +431,7 @@ def caption(picture: Picture, text: str) -> Picture:
   return _join([picture, _frame(_text(lines, size, align=0.0), 6, _MARGIN)], axis=0)
 
 
-def check_path(
-  path: str | os.PathLike[str], allowed: Sequence[str] = (".png",)
-) -> Path:
+def check_path(path: StrPath, allowed: Sequence[str] = (".png",)) -> Path:
   """Returns the path, or raises a UserError if its extension is not allowed."""
   path = Path(path)
   if path.suffix.lower() not in allowed:
@@ -444,7 +441,7 @@ def check_path(
   return path
 
 
-def save(path: str | os.PathLike[str], picture: Picture) -> None:
+def save(path: StrPath, picture: Picture) -> None:
   """Writes a uint8 picture [H', W', 3] or [H', W', 1] as PNG, whole or not at all.
 
   Raises:
@@ -460,21 +457,17 @@ def save(path: str | os.PathLike[str], picture: Picture) -> None:
   save_bytes(path, buffer.getvalue())
 
 
-def save_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+def save_bytes(path: StrPath, content: bytes) -> None:
   """Writes an encoded .png or .gif file, whole or not at all; makes its folder.
 
   Raises:
     UserError: another extension, or a place one cannot write to.
   """
   path = check_path(path, (".png", ".gif"))
-  temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      temporary.write_bytes(content)
-      temporary.replace(path)
-    finally:
-      temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+      stream.write(content)
   except OSError as error:
     raise UserError(
       f"cannot write {str(path)!r}: {error.strerror or error}."

@@ -43,7 +43,7 @@ class Checkpoints:
       keep_period=keep_period if write else None,
       create=write,
       cleanup_tmp_directories=write,
-      read_only=not write,
+      save_root_metadata=write,
       # Waiting costs little and a step in the list is then a step on disk.
       enable_async_checkpointing=False,
     )

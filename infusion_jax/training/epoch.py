@@ -97,9 +97,7 @@ def train_step(
     parameters=parameters,
     optimizer=optimizer,
     average=_averaged(state.average, parameters, state.step, recipe.ema_decay),
-    statistics=optax.incremental_update(
-      result.report, state.statistics, 1 - _MOMENTUM
-    ),
+    statistics=optax.incremental_update(result.report, state.statistics, 1 - _MOMENTUM),
     totals=Totals(
       state.totals.count + 1,
       state.totals.loss + result.loss,

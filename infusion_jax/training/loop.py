@@ -244,9 +244,7 @@ def _measure(session: _Session, state: TrainState, epoch: int) -> TrainState:
   key = random.named(run.key, "validation")
   rows = {"validation": session.validation, "train": session.monitor}
   measured = {
-    split: jax.device_get(
-      program.mean_terms(state.current, key, run.infusion, images)
-    )
+    split: jax.device_get(program.mean_terms(state.current, key, run.infusion, images))
     for split, images in rows.items()
     if len(images)
   }

@@ -147,9 +147,7 @@ def initial_state(
     statistics=statistics,
     totals=Totals(zero, zero, zero),
     failed=jnp.full((), -1, jnp.int32),
-    best=Best(
-      jnp.full((), -jnp.inf), jnp.zeros((), jnp.int32), parameters, statistics
-    ),
+    best=Best(jnp.full((), -jnp.inf), jnp.zeros((), jnp.int32), parameters, statistics),
   )
   return jax.tree.map(jnp.array, state)
 

@@ -1,0 +1,36 @@
+# make demo   environment, then digits: train, evaluate, sample
+# make test   environment with the test tools, lint, tests
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKDIR ?= runs/digits
+PYTEST_ARGS ?= -n auto
+bin := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(bin)/python -m experiments.train --config=configs/digits.py --workdir=$(WORKDIR)
+	$(bin)/python -m experiments.evaluate --workdir=$(WORKDIR) --metrics=bound,importance
+	$(bin)/python -m experiments.sample --workdir=$(WORKDIR) --seeds=0-63 --out=$(WORKDIR)/samples.png
+
+test: $(VENV)/.installed-dev lint
+	$(bin)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(bin)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(bin)/pip install --quiet --editable ".[dev,notebook]"
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,6 @@
+"""Images as uint8 arrays, one per split, from whatever source holds them."""
+
+from infusion_jax.datasets.dataset import Dataset
+from infusion_jax.datasets.registry import SOURCES, load
+
+__all__ = ["SOURCES", "Dataset", "load"]

@@ -1,0 +1,296 @@
+"""A trained model in one call: `load(path)`, then sample, inpaint, score.
+
+No optimizer state is read. Image i of every result depends on the model and on
+key i alone: chains run in batches of one fixed size, padded, so that the same
+image comes out whatever it is asked for together with.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infusion_jax import random, sampling
+from infusion_jax.config import Config
+from infusion_jax.errors import UserError
+from infusion_jax.networks import Network, build
+from infusion_jax.sampling import Chains, Weights
+from infusion_jax.training import snapshot
+from infusion_jax.training.checkpoints import FOLDER, Checkpoints
+
+Array = jax.Array
+PyTree = Any
+
+#: Chains per call of the compiled sampler; fixed, see the module's docstring.
+BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+  """A trained model.
+
+  Attributes:
+    network: the transition operator's network.
+    weights: parameters, batch statistics, prior, rates.
+    config: the configuration it was trained with.
+    levels: grey levels of the images it was trained on.
+    about: the checkpoint's own description: epoch, bound, kind of statistics.
+    path: where it was loaded from.
+  """
+
+  network: Network
+  weights: Weights
+  config: Config
+  levels: int
+  about: dict[str, Any]
+  path: pathlib.Path
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(H, W, C)."""
+    return self.network.image_shape
+
+  def keys(self, key: Array, count: int) -> Array:
+    """The keys of images 0 ... count - 1 of a seed's key: `fold_in(key, i)`."""
+    return keys_of(key, range(count))
+
+  def sample(
+    self,
+    key: Array,
+    count: int,
+    *,
+    num_steps: int | None = None,
+    mean: bool = True,
+  ) -> np.ndarray:
+    """Draws images.
+
+    Args:
+      key: one key, from which image i takes `fold_in(key, i)`.
+      count: how many.
+      num_steps: length of the chain; by default as trained. More sharpen.
+      mean: the mean of the last transition, as in the thesis; False draws from it.
+
+    Returns:
+      [count, H, W, C] float32; means lie in [0, 1].
+
+    Raises:
+      UserError: count or num_steps is below 1.
+    """
+    _at_least_one("count", count)
+    return self.sample_keys(self.keys(key, count), num_steps=num_steps, mean=mean)
+
+  def sample_keys(
+    self, keys: Array, *, num_steps: int | None = None, mean: bool = True
+  ) -> np.ndarray:
+    """Draws one image per key; see `sample`."""
+    num_steps = self._length(num_steps)
+    return _in_batches(
+      lambda keys: _sample(self.network, num_steps, mean, self.weights, keys), keys
+    )
+
+  def chain(self, key: Array, count: int, *, num_steps: int | None = None) -> Chains:
+    """Model chains with all their states; leaves [count, T, ...] (figure 3.1)."""
+    _at_least_one("count", count)
+    return self.chain_keys(self.keys(key, count), num_steps=num_steps)
+
+  def chain_keys(self, keys: Array, *, num_steps: int | None = None) -> Chains:
+    """One model chain per key; leaves [B, T, ...]."""
+    num_steps = self._length(num_steps)
+    return _in_batches(
+      lambda keys: _chains(self.network, num_steps, self.weights, keys), keys
+    )
+
+  def infuse(
+    self, key: Array, images: Array, *, num_steps: int | None = None
+  ) -> Chains:
+    """Infusion chains towards images in [0, 1]; leaves [B, T, ...] (figure 3.2)."""
+    images = self._checked(images)
+    num_steps = self._length(num_steps)
+    return _in_batches(
+      lambda keys, x: _infusion_chains(self.network, num_steps, self.weights, keys, x),
+      self.keys(key, len(images)),
+      images,
+    )
+
+  def inpaint(
+    self,
+    key: Array,
+    images: Array,
+    known: Array,
+    *,
+    num_steps: int | None = None,
+  ) -> np.ndarray:
+    """Completes images; known pixels come out bit-identical (section 3.5.3).
+
+    Args:
+      key: one key; image i takes `fold_in(key, i)`. Repeat an image for restarts.
+      images: [B, H, W, C] in [0, 1].
+      known: bool, [H, W] for all images, or [B, H, W, 1].
+      num_steps: length of the chain; by default as trained.
+
+    Returns:
+      [B, H, W, C] float32.
+
+    Raises:
+      UserError: a shape does not fit the model.
+    """
+    images = self._checked(images)
+    known = self._checked_mask(known, len(images))
+    num_steps = self._length(num_steps)
+    return _in_batches(
+      lambda keys, x, m: _inpaint(self.network, num_steps, self.weights, keys, x, m),
+      self.keys(key, len(images)),
+      images,
+      known,
+    )
+
+  def _length(self, num_steps: int | None) -> int:
+    if num_steps is None:
+      return self.network.num_steps
+    return _at_least_one("num_steps", num_steps)
+
+  def _checked(self, images: Array) -> np.ndarray:
+    images = np.asarray(images, np.float32)
+    if images.ndim != 4 or images.shape[1:] != self.image_shape or not len(images):
+      raise UserError(
+        f"images have shape {images.shape}; this model takes"
+        f" [B, {', '.join(map(str, self.image_shape))}]"
+      )
+    return images
+
+  def _checked_mask(self, known: Array, count: int) -> np.ndarray:
+    known = np.asarray(known, bool)
+    height, width, _ = self.image_shape
+    if known.shape == (height, width):
+      known = np.broadcast_to(known[None, :, :, None], (count, height, width, 1))
+    if known.shape != (count, height, width, 1):
+      raise UserError(
+        f"known has shape {known.shape}; allowed are [{height}, {width}] and"
+        f" [{count}, {height}, {width}, 1]"
+      )
+    return known
+
+
+def load(path: str | pathlib.Path) -> Model:
+  """Loads a model from a workdir, its `checkpoints` folder or one checkpoint.
+
+  Args:
+    path: the folder. Of a workdir the newest checkpoint is taken; it holds the
+      weights that were best on validation.
+
+  Returns:
+    The model, ready to sample on whatever device JAX uses.
+
+  Raises:
+    UserError: there is no checkpoint, it is damaged, or of another project.
+  """
+  workdir, step = _locate(pathlib.Path(path).expanduser())
+  checkpoints = Checkpoints(workdir)
+  try:
+    step = checkpoints.steps()[-1] if step is None else step
+    about = checkpoints.about(step)
+    config, image_shape, levels = _read_about(about, checkpoints.folder / str(step))
+    network = build(config.model, config.chain, image_shape)
+    tree = checkpoints.model(step, snapshot.like_model(network))
+  finally:
+    checkpoints.close()
+  return Model(
+    network=network,
+    weights=jax.tree.map(jnp.asarray, snapshot.model_weights(tree)),
+    config=config,
+    levels=levels,
+    about=about,
+    path=pathlib.Path(path),
+  )
+
+
+def keys_of(key: Array, seeds: Sequence[int]) -> Array:
+  """One key per seed: `fold_in(key, seed)`, [B]."""
+  return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(
+    jnp.asarray(list(seeds), jnp.uint32)
+  )
+
+
+def _locate(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
+  """The workdir and, where `path` is one checkpoint, its step."""
+  if not path.exists():
+    raise UserError(f"{path} does not exist; a workdir or a checkpoint is wanted")
+  if path.name.isdecimal() and path.parent.name == FOLDER:
+    workdir, step = path.parent.parent, int(path.name)
+  else:
+    workdir, step = (path.parent if path.name == FOLDER else path), None
+  steps = Checkpoints(workdir).steps()
+  if not steps or (step is not None and step not in steps):
+    raise UserError(
+      f"{path} holds no complete checkpoint; a workdir made by experiments.train"
+      " with at least one checkpoint is wanted"
+    )
+  return workdir, step
+
+
+def _read_about(
+  about: dict[str, Any], where: pathlib.Path
+) -> tuple[Config, tuple[int, int, int], int]:
+  try:
+    config = Config.from_dict(about["config"])
+    height, width, channels = about["image_shape"]
+    return config, (int(height), int(width), int(channels)), int(about["levels"])
+  except (KeyError, TypeError, ValueError) as error:
+    raise UserError(f"checkpoint {where} lacks its description: {error}") from error
+
+
+def _at_least_one(name: str, value: int) -> int:
+  if value < 1:
+    raise UserError(f"{name} is {value}; it must be at least 1")
+  return value
+
+
+def _in_batches(function: Callable[..., PyTree], *arrays: Array) -> PyTree:
+  """Calls `function` on rows in batches of `BATCH`, the last one padded."""
+  count = len(arrays[0])
+  results = []
+  for first in range(0, count, BATCH):
+    rows = np.minimum(np.arange(first, first + BATCH), count - 1)
+    results.append(jax.device_get(function(*(array[rows] for array in arrays))))
+  return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _sample(
+  network: Network, num_steps: int, mean: bool, weights: Weights, keys: Array
+) -> Array:
+  prediction = sampling.predict(network, weights, keys, num_steps)
+  return prediction.mean if mean else sampling.draw(keys, prediction)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _chains(network: Network, num_steps: int, weights: Weights, keys: Array) -> Chains:
+  return _batch_first(sampling.chains(network, weights, keys, num_steps))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _infusion_chains(
+  network: Network, num_steps: int, weights: Weights, keys: Array, x: Array
+) -> Chains:
+  return _batch_first(sampling.infusion_chains(network, weights, keys, x, num_steps))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _inpaint(
+  network: Network,
+  num_steps: int,
+  weights: Weights,
+  keys: Array,
+  images: Array,
+  known: Array,
+) -> Array:
+  return sampling.inpaint(network, weights, keys, images, known, num_steps)
+
+
+def _batch_first(chains: Chains) -> Chains:
+  return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), chains)
