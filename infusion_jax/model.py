@@ -18,6 +18,9 @@ import numpy as np
 from infusion_jax import random, sampling
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
+from infusion_jax.files import StrPath
+from infusion_jax.likelihood import importance
+from infusion_jax.likelihood.importance import Estimates
 from infusion_jax.networks import Network, build
 from infusion_jax.sampling import Chains, Weights
 from infusion_jax.training import snapshot
@@ -41,6 +44,7 @@ class Model:
     levels: grey levels of the images it was trained on.
     about: the checkpoint's own description: epoch, bound, kind of statistics.
     path: where it was loaded from.
+    step: the checkpoint's optimizer step.
   """
 
   network: Network
@@ -49,6 +53,7 @@ class Model:
   levels: int
   about: dict[str, Any]
   path: pathlib.Path
+  step: int
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -109,11 +114,17 @@ class Model:
     self, key: Array, images: Array, *, num_steps: int | None = None
   ) -> Chains:
     """Infusion chains towards images in [0, 1]; leaves [B, T, ...] (figure 3.2)."""
+    return self.infuse_keys(self.keys(key, len(images)), images, num_steps=num_steps)
+
+  def infuse_keys(
+    self, keys: Array, images: Array, *, num_steps: int | None = None
+  ) -> Chains:
+    """One infusion chain per key and image; leaves [B, T, ...]."""
     images = self._checked(images)
     num_steps = self._length(num_steps)
     return _in_batches(
       lambda keys, x: _infusion_chains(self.network, num_steps, self.weights, keys, x),
-      self.keys(key, len(images)),
+      keys,
       images,
     )
 
@@ -129,7 +140,7 @@ class Model:
 
     Args:
       key: one key; image i takes `fold_in(key, i)`. Repeat an image for restarts.
-      images: [B, H, W, C] in [0, 1].
+      images: [B, H, W, C] in [0, 1]; unknown pixels are ignored.
       known: bool, [H, W] for all images, or [B, H, W, 1].
       num_steps: length of the chain; by default as trained.
 
@@ -139,12 +150,76 @@ class Model:
     Raises:
       UserError: a shape does not fit the model.
     """
+    return self.inpaint_keys(
+      self.keys(key, len(images)), images, known, num_steps=num_steps
+    )
+
+  def inpaint_keys(
+    self, keys: Array, images: Array, known: Array, *, num_steps: int | None = None
+  ) -> np.ndarray:
+    """Completes one image per key; see `inpaint`."""
+    return self._clamped(_inpaint, keys, images, known, num_steps)
+
+  def inpaint_chain_keys(
+    self, keys: Array, images: Array, known: Array, *, num_steps: int | None = None
+  ) -> Chains:
+    """The clamped chains of `inpaint_keys`; leaves [B, T, ...].
+
+    Known pixels of the states, but not of the means, are the image's own.
+    """
+    return self._clamped(_clamped_chains, keys, images, known, num_steps)
+
+  def log_likelihood(
+    self, key: Array, images: Array, num_chains: int = 64
+  ) -> np.ndarray:
+    """Importance-sampling estimates of log p(x), nats; see `estimate`."""
+    return self.estimate(key, images, num_chains).importance
+
+  def estimate(self, key: Array, images: Array, num_chains: int = 64) -> Estimates:
+    """Lower bound and importance-sampling estimate of log p(x) (section 3.3.4).
+
+    Args:
+      key: one key; image i has a stream of its own.
+      images: [B, H, W, C], the data set's integers, which are dequantized, or
+        real numbers in [0, 1), which are taken as they are.
+      num_chains: k, infusion chains per image; the estimate rises with it.
+
+    Returns:
+      The estimates of every image, [B] nats.
+
+    Raises:
+      UserError: the images do not fit the model.
+    """
+    images = np.asarray(images)
+    self._checked(images)
+    transition, steps = sampling.operator(
+      self.network, self.weights, self.network.num_steps
+    )
+    found = importance.evaluate(
+      key,
+      transition,
+      steps,
+      self.weights.infusion,
+      images,
+      levels=self.levels,
+      num_chains=num_chains,
+    )
+    return jax.tree.map(lambda leaf: leaf[0], found)
+
+  def _clamped(
+    self,
+    function: Callable[..., PyTree],
+    keys: Array,
+    images: Array,
+    known: Array,
+    num_steps: int | None,
+  ) -> PyTree:
     images = self._checked(images)
     known = self._checked_mask(known, len(images))
     num_steps = self._length(num_steps)
     return _in_batches(
-      lambda keys, x, m: _inpaint(self.network, num_steps, self.weights, keys, x, m),
-      self.keys(key, len(images)),
+      lambda *rows: function(self.network, num_steps, self.weights, *rows),
+      keys,
       images,
       known,
     )
@@ -176,7 +251,7 @@ class Model:
     return known
 
 
-def load(path: str | pathlib.Path) -> Model:
+def load(path: StrPath) -> Model:
   """Loads a model from a workdir, its `checkpoints` folder or one checkpoint.
 
   Args:
@@ -189,10 +264,9 @@ def load(path: str | pathlib.Path) -> Model:
   Raises:
     UserError: there is no checkpoint, it is damaged, or of another project.
   """
-  workdir, step = _locate(pathlib.Path(path).expanduser())
+  workdir, step = locate(path)
   checkpoints = Checkpoints(workdir)
   try:
-    step = checkpoints.steps()[-1] if step is None else step
     about = checkpoints.about(step)
     config, image_shape, levels = _read_about(about, checkpoints.folder / str(step))
     network = build(config.model, config.chain, image_shape)
@@ -206,7 +280,79 @@ def load(path: str | pathlib.Path) -> Model:
     levels=levels,
     about=about,
     path=pathlib.Path(path),
+    step=step,
   )
+
+
+def epochs(path: StrPath) -> dict[int, pathlib.Path]:
+  """The checkpoints of a run by epoch, each a path to `load`.
+
+  Those of `train.keep_every` and the newest; all there are if it is 0.
+
+  Raises:
+    UserError: there is no checkpoint, or one is damaged.
+  """
+  workdir, _ = locate(path)
+  checkpoints = Checkpoints(workdir)
+  try:
+    steps = checkpoints.steps()
+    abouts = {step: checkpoints.about(step) for step in steps}
+  finally:
+    checkpoints.close()
+  kept = {}
+  for step, about in abouts.items():
+    folder = checkpoints.folder / str(step)
+    config, _, _ = _read_about(about, folder)
+    epoch = int(about.get("epoch", step))
+    if step == steps[-1] or epoch % max(config.train.keep_every, 1) == 0:
+      kept[epoch] = folder
+  return kept
+
+
+def untrained(model: Model) -> Model:
+  """The model as it was before its first training step: random weights.
+
+  Raises:
+    UserError: training started from the weights of another run.
+  """
+  train = model.config.train
+  if train.init_from:
+    raise UserError(
+      f"train.init_from is {train.init_from!r}: this run started from trained weights"
+    )
+  key = random.named(jax.random.key(train.seed), "parameters")
+  parameters, statistics = model.network.init(key)
+  weights = model.weights._replace(parameters=parameters, statistics=statistics)
+  about = {**model.about, "epoch": 0, "statistics": "initial"}
+  return dataclasses.replace(model, weights=weights, about=about, step=0)
+
+
+def export(model: Model, folder: StrPath, **notes: Any) -> pathlib.Path:
+  """Writes a model as a small checkpoint of its own, without training state.
+
+  Args:
+    model: what to write.
+    folder: new or empty; `load(folder)` gives the model back.
+    **notes: added to the checkpoint's description, ready for JSON.
+
+  Returns:
+    The checkpoint's folder.
+
+  Raises:
+    UserError: the folder is in use or cannot be written.
+  """
+  folder = pathlib.Path(folder)
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise UserError(f"{folder} is in use; a new or empty folder is wanted")
+  try:
+    checkpoints = Checkpoints(folder, write=True)
+    checkpoints.export(
+      model.step, snapshot.model_tree(model.weights), {**model.about, **notes}
+    )
+    checkpoints.close()
+  except OSError as error:
+    raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
+  return checkpoints.folder / str(model.step)
 
 
 def keys_of(key: Array, seeds: Sequence[int]) -> Array:
@@ -216,21 +362,29 @@ def keys_of(key: Array, seeds: Sequence[int]) -> Array:
   )
 
 
-def _locate(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
-  """The workdir and, where `path` is one checkpoint, its step."""
-  if not path.exists():
-    raise UserError(f"{path} does not exist; a workdir or a checkpoint is wanted")
-  if path.name.isdecimal() and path.parent.name == FOLDER:
-    workdir, step = path.parent.parent, int(path.name)
-  else:
-    workdir, step = (path.parent if path.name == FOLDER else path), None
+def locate(path: StrPath) -> tuple[pathlib.Path, int]:
+  """The workdir and the step of the checkpoint that `load` takes.
+
+  Raises:
+    UserError: there is no checkpoint.
+  """
+  path = pathlib.Path(path).expanduser()
+  if not path.is_dir():
+    found = "is a file" if path.exists() else "does not exist"
+    raise UserError(f"{path} {found}; a workdir or a checkpoint is wanted")
+  workdir, step = path, None
+  if not (path / FOLDER).is_dir():
+    if path.name == FOLDER:
+      workdir = path.parent
+    elif path.name.isdecimal() and path.parent.name == FOLDER:
+      workdir, step = path.parent.parent, int(path.name)
   steps = Checkpoints(workdir).steps()
-  if not steps or (step is not None and step not in steps):
+  if not steps or step not in (None, *steps):
     raise UserError(
       f"{path} holds no complete checkpoint; a workdir made by experiments.train"
       " with at least one checkpoint is wanted"
     )
-  return workdir, step
+  return workdir, steps[-1] if step is None else step
 
 
 def _read_about(
@@ -290,6 +444,20 @@ def _inpaint(
   known: Array,
 ) -> Array:
   return sampling.inpaint(network, weights, keys, images, known, num_steps)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _clamped_chains(
+  network: Network,
+  num_steps: int,
+  weights: Weights,
+  keys: Array,
+  images: Array,
+  known: Array,
+) -> Chains:
+  return _batch_first(
+    sampling.clamped_chains(network, weights, keys, images, known, num_steps)
+  )
 
 
 def _batch_first(chains: Chains) -> Chains:

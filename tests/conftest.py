@@ -1,5 +1,22 @@
 """Fixtures and settings shared by all tests."""
 
+import getpass
+import os
+import pathlib
+import tempfile
+
+# Nearly all the time of small tests is compilation: little of it is optimized, and
+# processes share what they compiled. Set before JAX is imported, and inherited by
+# the launchers that tests start.
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+)
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR",
+  str(pathlib.Path(tempfile.gettempdir()) / f"infusion_jax_tests_{getpass.getuser()}"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
 import hypothesis
 import jax
 import pytest
@@ -20,3 +37,11 @@ def x64():
   """Runs the test in double precision, and leaves the other tests alone."""
   with jax.enable_x64(True):
     yield
+
+
+@pytest.fixture
+def quick_compile():
+  """Compiles without optimizing: for tests whose time is all compilation."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infusion_jax import plots
+from infusion_jax import layout, plots
 from infusion_jax.errors import UserError
 
-MARGIN = plots._MARGIN
+MARGIN = layout.MARGIN
 
 
 def random_images(*shape: int, low: float = 0.1, high: float = 0.9) -> np.ndarray:
@@ -199,12 +199,12 @@ def test_labels_stand_outside_the_images():
 
 def test_colliding_labels_are_thinned_evenly():
   texts = [f"step {t}" for t in range(12)]
-  band = plots._labels(texts, length=12 * 20, padding=0, size=14, axis=1)
+  band = layout.draw_labels(texts, length=12 * 20, padding=0, size=14, axis=1)
   empty = np.all(band == 255, axis=(0, 2))
   wide_gaps = [len(run) for run in "".join(map(str, empty.astype(int))).split("0")]
   assert sum(gap >= 6 for gap in wide_gaps) >= 2
   only = [t if i % 4 == 0 else "" for i, t in enumerate(texts)]
-  np.testing.assert_array_equal(band, plots._labels(only, 240, 0, 14, axis=1))
+  np.testing.assert_array_equal(band, layout.draw_labels(only, 240, 0, 14, axis=1))
 
 
 def test_neighbors_is_a_strip_with_a_titled_last_column():
@@ -309,7 +309,7 @@ def test_curves_refuses_bad_lines():
 def test_importing_leaves_matplotlib_alone_and_drawing_leaves_pyplot_alone():
   code = """
 import sys
-from infusion_jax import plots
+from infusion_jax import layout, plots
 assert "matplotlib" not in sys.modules
 plots.curves({"a": ([1, 2], [1, 2])}, "x", "y")
 assert "matplotlib.pyplot" not in sys.modules

@@ -2,15 +2,19 @@
 
 A checkpoint is a folder named by its optimizer step with three items: `model`
 (weights, batch statistics, prior, rates: all that sampling needs), `training`
-(the rest of the state) and `about` (JSON: format version, config, counters).
-Nothing in it is code; reading one runs none.
+(the rest of the state) and `about` (JSON: format version, config, counters, a
+checksum of the model). An exported checkpoint has no `training`. Nothing in one
+is code; reading one runs none.
 """
 
 import pathlib
+import textwrap
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from infusion_jax.errors import UserError
@@ -59,15 +63,13 @@ class Checkpoints:
     self, step: int, model: PyTree, training: PyTree, about: Mapping[str, Any]
   ) -> None:
     """Saves a checkpoint; when this returns it is on disk."""
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        model=ocp.args.StandardSave(model),
-        training=ocp.args.StandardSave(training),
-        about=ocp.args.JsonSave({"format_version": FORMAT_VERSION, **about}),
-      ),
-      force=True,
-    )
+    self._save(step, model, about, training=ocp.args.StandardSave(training))
+
+  def export(self, step: int, model: PyTree, about: Mapping[str, Any]) -> None:
+    """Saves a checkpoint to sample from: no training state, no path of this machine."""
+    self._save(step, model, about)
+    for note in (self.folder / str(step)).rglob("commit_success.txt"):
+      note.write_text("Checkpoint commit was successful\n")
 
   def about(self, step: int) -> dict[str, Any]:
     """The description stored with a checkpoint.
@@ -85,32 +87,100 @@ class Checkpoints:
     return about
 
   def model(self, step: int, like: PyTree) -> PyTree:
-    """The `model` item, with the structure, shapes and types of `like`."""
-    return self._restore(step, model=_restore_like(like))["model"]
+    """The `model` item, with the structure, shapes and types of `like`.
+
+    Raises:
+      UserError: it is damaged, or of another model.
+    """
+    model = self._arrays(step, "model", like)
+    expected = self.about(step).get("checksum")
+    if expected is not None and checksum(model) != expected:
+      raise UserError(
+        f"checkpoint {self.folder / str(step)} is damaged: its checksum is"
+        f" {checksum(model)}, not {expected}"
+      )
+    return model
 
   def training(self, step: int, like: PyTree) -> PyTree:
-    """The `training` item, with the structure, shapes and types of `like`."""
-    return self._restore(step, training=_restore_like(like))["training"]
+    """The `training` item, with the structure, shapes and types of `like`.
+
+    Raises:
+      UserError: it is missing, damaged, or of another model.
+    """
+    return self._arrays(step, "training", like)
 
   def close(self) -> None:
     """Releases Orbax's threads."""
     if self._manager:
       self._manager.close()
 
+  def _save(
+    self, step: int, model: PyTree, about: Mapping[str, Any], **items: Any
+  ) -> None:
+    facts = {"format_version": FORMAT_VERSION, "checksum": checksum(model), **about}
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardSave(model), about=ocp.args.JsonSave(facts), **items
+      ),
+      force=True,
+    )
+
+  def _arrays(self, step: int, item: str, like: PyTree) -> PyTree:
+    folder = self.folder / str(step)
+    try:
+      _read_one_array(folder / item, like)
+    except Exception as error:
+      raise _unreadable(folder, error) from error
+    return self._restore(step, **{item: _restore_like(like)})[item]
+
   def _restore(self, step: int, **items: Any) -> Any:
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:  # Orbax raises whatever its readers raise.
-      text = next(iter(str(error).strip().splitlines()), "")
-      raise UserError(
-        f"checkpoint {self.folder / str(step)} cannot be read: it is damaged or of"
-        f" another model ({type(error).__name__}: {text})"
-      ) from error
+      raise _unreadable(self.folder / str(step), error) from error
+
+
+def checksum(tree: PyTree) -> str:
+  """CRC-32 of all leaves in the order of their names, eight hexadecimal digits."""
+  value = 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    value = zlib.crc32(jax.tree_util.keystr(path).encode(), value)
+    value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
+  return f"{value:08x}"
+
+
+def _unreadable(folder: pathlib.Path, error: Exception) -> UserError:
+  text = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" ...")
+  return UserError(
+    f"checkpoint {folder} cannot be read: it is damaged or of another model ({text})"
+  )
+
+
+def _read_one_array(folder: pathlib.Path, like: PyTree) -> None:
+  """Reads the first array alone, and raises whatever Orbax raises.
+
+  When many arrays cannot be opened at once, Orbax's threads go on printing
+  tracebacks after the error has been reported; with a single one they do not.
+  """
+  paths, first = jax.tree_util.tree_leaves_with_path(like)[0]
+  arguments = ocp.ArrayRestoreArgs(sharding=_sharding())
+  for key in reversed(paths):
+    first, arguments = {key.key: first}, {key.key: arguments}
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    checkpointer.restore(
+      folder,
+      ocp.args.PyTreeRestore(first, restore_args=arguments, partial_restore=True),
+    )
+
+
+def _sharding() -> jax.sharding.Sharding:
+  """This process's first device, whatever the arrays were saved on."""
+  return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
 def _restore_like(tree: PyTree) -> ocp.args.StandardRestore:
-  """Asks for arrays on this process's first device, whatever they were saved on."""
-  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  sharding = _sharding()
   return ocp.args.StandardRestore(
     jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree

@@ -90,7 +90,7 @@ def train_step(
   updates, optimizer = recipe.optimizer.update(result.gradient, state.optimizer)
   rate = run.learning_rate * decay(state.step, run.decay_steps)
   parameters = jax.tree.map(lambda p, u: p - rate * u, state.parameters, updates)
-  norm = optax.global_norm(result.gradient)
+  norm = optax.tree.norm(result.gradient)
   finite = jnp.isfinite(result.loss) & jnp.isfinite(norm)
   return state._replace(
     step=state.step + 1,
@@ -256,8 +256,16 @@ def average_over_batches(
 
 
 def even_batch(count: int, batch_size: int) -> int:
-  """The size that cuts `count` images into the fewest, most even batches."""
-  return math.ceil(count / math.ceil(count / batch_size))
+  """The size, at most `batch_size`, that cuts `count` images most evenly.
+
+  A few more batches than necessary are accepted where they come out equal: one
+  shape is compiled then instead of two.
+  """
+  fewest = math.ceil(count / batch_size)
+  for batches in range(fewest, fewest + fewest // 4 + 2):
+    if count % batches == 0:
+      return count // batches
+  return math.ceil(count / fewest)
 
 
 def _averaged(

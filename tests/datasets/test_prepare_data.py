@@ -98,6 +98,7 @@ def test_mistakes_end_without_a_traceback(tmp_path: pathlib.Path, flags):
   assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_mnist_from_archives(real_data: pathlib.Path, tmp_path: pathlib.Path):
   if importlib.util.find_spec("tensorflow") is None:
     pytest.skip("TensorFlow is not installed")

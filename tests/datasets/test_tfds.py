@@ -50,6 +50,7 @@ def load(data_dir: pathlib.Path, name: str = "mnist") -> datasets.Dataset:
   return datasets.load(name, "tfds", str(data_dir), cache_dir=str(data_dir / "cache"))
 
 
+@pytest.mark.slow
 def test_mnist(prepared: pathlib.Path, real_data: pathlib.Path, tmp_path: pathlib.Path):
   """Decoded in a process of its own, cached, and equal to the official files."""
   loaded = subprocess.run(

@@ -1,0 +1,195 @@
+"""Whole runs: repeatable, resumable, careful."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+import runs
+
+from infusion_jax.errors import UserError
+from infusion_jax.training import loop, metrics, signals, snapshot
+from infusion_jax.training.checkpoints import Checkpoints
+from infusion_jax.training.state import make_recipe, make_run
+
+
+def fit(folder, **train):
+  return loop.fit(runs.config(**train), runs.dataset(), folder, progress=False)
+
+
+def final_state(folder, **train):
+  config, data = runs.config(**train), runs.dataset()
+  checkpoints = Checkpoints(folder)
+  recipe, run = make_recipe(config, data), make_run(config, data)
+  step = checkpoints.steps()[-1]
+  about = checkpoints.about(step)
+  state = snapshot.restore(checkpoints, step, recipe, run)
+  model = checkpoints.model(step, snapshot.like_model(recipe.network))
+  checkpoints.close()
+  return state, model, about
+
+
+def assert_same_run(a, b, **train):
+  first, second = final_state(a, **train), final_state(b, **train)
+  jax.tree.map(np.testing.assert_array_equal, first[:2], second[:2])
+  assert first[2]["best_bound"] == second[2]["best_bound"]
+  assert runs.rows(a) == runs.rows(b)
+
+
+@pytest.fixture(scope="module")
+def six_epochs(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("runs") / "six"
+  fit(folder, num_epochs=6)
+  return folder
+
+
+def test_one_seed_gives_one_result_bit_for_bit(six_epochs, tmp_path):
+  fit(tmp_path / "again", num_epochs=6)
+  assert_same_run(six_epochs, tmp_path / "again", num_epochs=6)
+
+
+def test_another_seed_gives_another_result(six_epochs, tmp_path):
+  fit(tmp_path / "other", num_epochs=1, seed=1)
+  first = runs.rows(tmp_path / "other").splitlines()[0]
+  assert first != runs.rows(six_epochs).splitlines()[0]
+
+
+def test_three_epochs_and_three_more_are_six(six_epochs, tmp_path):
+  fit(tmp_path / "resumed", num_epochs=3)
+  fit(tmp_path / "resumed", num_epochs=6)
+  assert_same_run(six_epochs, tmp_path / "resumed", num_epochs=6)
+
+
+def test_stopped_in_the_middle_of_an_epoch_and_resumed(
+  six_epochs, tmp_path, monkeypatch
+):
+  # The signal comes when the bar is told of the sixth step: epoch 2 has begun.
+  taken = []
+
+  def update(bar, count):
+    taken.append(count)
+    if sum(taken) == 6:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.tqdm.tqdm, "update", update)
+    patch.setattr(loop, "_CHUNK_SECONDS", 0.0)
+    with pytest.raises(signals.Stopped, match="step 6"):
+      fit(tmp_path / "stopped", num_epochs=6)
+  fit(tmp_path / "stopped", num_epochs=6)
+  assert_same_run(six_epochs, tmp_path / "stopped", num_epochs=6)
+
+
+def test_a_finished_run_is_left_alone(six_epochs):
+  before = runs.rows(six_epochs)
+  outcome = fit(six_epochs, num_epochs=6)
+  assert outcome.epochs == 6
+  assert runs.rows(six_epochs) == before
+
+
+def test_metrics_of_an_epoch_lost_to_a_kill_are_written_once(six_epochs, tmp_path):
+  fit(tmp_path / "killed", num_epochs=3)
+  with (tmp_path / "killed" / metrics.FILE).open("a") as stream:
+    stream.write('{"step": 16, "epoch": 4, "split": "validation", "bound": 1.0}\n')
+    stream.write('{"step": 16, "epo')
+  fit(tmp_path / "killed", num_epochs=6)
+  assert runs.rows(tmp_path / "killed") == runs.rows(six_epochs)
+
+
+def test_every_epoch_has_its_rows(six_epochs):
+  rows = [json.loads(line) for line in runs.rows(six_epochs).splitlines()]
+  assert [(r["epoch"], r["split"]) for r in rows] == [
+    (e, split) for e in range(1, 7) for split in ("validation", "train")
+  ]
+  assert {"loss", "gradient_norm", "bound", "prior", "per_step", "reconstruction"} < set(
+    rows[1]
+  )
+  assert [r["step"] for r in rows[::2]] == [4, 8, 12, 16, 20, 24]
+
+
+def test_the_last_checkpoint_holds_population_statistics_and_pictures(six_epochs):
+  state, model, about = final_state(six_epochs, num_epochs=6)
+  assert about["statistics"] == "population"
+  assert about["best_epoch"] == int(state.best.epoch)
+  running = state.best.statistics["StepBatchNorm_0"]["variance"]
+  assert (model["statistics"]["StepBatchNorm_0"]["variance"] != running).any()
+  assert len(list((six_epochs / "samples").glob("*.png"))) == 2
+
+
+def test_patience_ends_a_run(tmp_path):
+  # A learning rate of 0 never improves on the first epoch.
+  outcome = fit(tmp_path, num_epochs=50, learning_rate=0.0, patience=2)
+  assert outcome.stopped_early and outcome.epochs <= 8
+
+
+def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(tmp_path):
+  fit(tmp_path / "run", num_epochs=2)
+  checkpoints = Checkpoints(tmp_path / "run")
+  before = checkpoints.steps()
+  state, _, _ = final_state(tmp_path / "run", num_epochs=2)
+  poisoned = jax.tree.map(lambda leaf: leaf * float("inf"), state.parameters)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      loop.snapshot, "restore", lambda *_: state._replace(parameters=poisoned)
+    )
+    with pytest.raises(UserError, match=r"not finite at step 8 .*step 8"):
+      fit(tmp_path / "run", num_epochs=4)
+  assert checkpoints.steps() == before
+  assert fit(tmp_path / "run", num_epochs=4).epochs == 4
+
+
+def test_another_configuration_on_the_same_workdir_is_refused(six_epochs):
+  before = (six_epochs / "config.json").read_bytes()
+  with pytest.raises(UserError, match=r"train.learning_rate = 0.001, not 0.5"):
+    fit(six_epochs, num_epochs=6, learning_rate=0.5)
+  assert (six_epochs / "config.json").read_bytes() == before
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+  (tmp_path / "letter.txt").write_text("dear")
+  with pytest.raises(UserError, match="not empty"):
+    fit(tmp_path)
+  assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path):
+  with pytest.raises(UserError, match=r"batch_size is 71; .* only 70 images"):
+    fit(tmp_path / "run", batch_size=71)
+  assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_run_start_a_run(six_epochs, tmp_path):
+  fit(
+    tmp_path / "run",
+    num_epochs=1,
+    objective="lower_bound",
+    learning_rate=0.0,
+    init_from=str(six_epochs),
+  )
+  _, old, _ = final_state(six_epochs, num_epochs=6)
+  _, new, _ = final_state(tmp_path / "run", num_epochs=1, objective="lower_bound")
+  jax.tree.map(np.testing.assert_array_equal, old["shared"], new["shared"])
+
+
+def test_init_from_a_folder_without_a_checkpoint_is_refused(tmp_path):
+  with pytest.raises(UserError, match=r"init_from is .*nothing"):
+    fit(tmp_path / "run", init_from=str(tmp_path / "nothing"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_files_on_demand(tmp_path):
+  pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+  loop.fit(
+    runs.config(num_epochs=1), runs.dataset(), tmp_path, tensorboard=True, progress=False
+  )
+  assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_all_options_together_resume_bit_for_bit(tmp_path):
+  options = {"ema_decay": 0.9, "clip": 1.0, "objective": "lower_bound"}
+  fit(tmp_path / "whole", num_epochs=4, **options)
+  fit(tmp_path / "parts", num_epochs=2, **options)
+  fit(tmp_path / "parts", num_epochs=4, **options)
+  assert_same_run(tmp_path / "whole", tmp_path / "parts", num_epochs=4, **options)
