@@ -1,7 +1,9 @@
 """What all launchers share: flags, errors, exit codes."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -55,3 +57,37 @@ def required(*names: str) -> None:
   """Marks flags without which the launcher cannot run."""
   for name in names:
     flags.mark_flag_as_required(name)
+
+
+def dataclass_flags(cls: type) -> Callable[[], Any]:
+  """Defines one flag per field of a dataclass; its docstring is their help.
+
+  Returns:
+    A function that builds the dataclass from the flags' values.
+  """
+  told = _attribute_help(cls.__doc__ or "")
+  define = {
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+    str: flags.DEFINE_string,
+  }
+  holders = {
+    field.name: define[field.type](field.name, field.default, told[field.name])
+    for field in dataclasses.fields(cls)
+  }
+  return lambda: cls(**{name: holder.value for name, holder in holders.items()})
+
+
+def _attribute_help(docstring: str) -> dict[str, str]:
+  """The descriptions under "Attributes:", by name."""
+  lines = docstring.partition("Attributes:")[2].splitlines()
+  found: dict[str, str] = {}
+  name = ""
+  for line in filter(str.strip, lines):
+    indent = len(line) - len(line.lstrip())
+    head, colon, text = line.strip().partition(":")
+    if indent == 4 and colon:
+      name, line = head, text
+    found[name] = f"{found.get(name, '')} {line.strip()}".strip()
+  return found

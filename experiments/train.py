@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
   del argv
   config = Config.from_dict(_CONFIG.value.to_dict())
   workdir = pathlib.Path(_WORKDIR.value)
-  dataset = load_dataset(config)
+  dataset = datasets.from_config(config.data)
   try:
     outcome = loop.fit(
       config,
@@ -49,14 +49,6 @@ def main(argv: list[str]) -> None:
     f"trained {outcome.epochs} epochs{reason}: best validation bound"
     f" {outcome.best_bound:.2f} nats per image after epoch {outcome.best_epoch}\n"
     f"pictures in {workdir / 'samples'}, metrics in {workdir / 'metrics.jsonl'}"
-  )
-
-
-def load_dataset(config: Config) -> datasets.Dataset:
-  """The data set a configuration names."""
-  data = config.data
-  return datasets.load(
-    data.name, data.source, data.path or None, cache_dir=data.cache_dir or None
   )
 
 

@@ -265,14 +265,14 @@ def estimate_batches(
     Repetition, number of the batch's first image, and its estimates, [n] numpy.
   """
   check_counts(num_chains=num_chains, chunk_size=chunk_size, repetitions=repetitions)
-  options = dict(num_chains=num_chains, chunk_size=chunk_size, unroll=unroll)
+  options = {"num_chains": num_chains, "chunk_size": chunk_size, "unroll": unroll}
   for repetition, first, rows, keys, x in batches(
     key, images, levels, repetitions, batch_size
   ):
     if skip(repetition, first):
       continue
     result = _estimate(keys, Partial(transition), steps, x(), infusion, **options)
-    yield repetition, first, jax.tree.map(lambda v: np.asarray(v)[..., :rows], result)
+    yield repetition, first, first_rows(result, rows)
 
 
 def evaluate(
@@ -337,6 +337,11 @@ def batches(
         lambda k, n: targets(k, jnp.asarray(images[n]), levels), keys, numbers
       )
       yield repetition, first, min(size, len(images) - first), keys, x
+
+
+def first_rows(tree: PyTree, count: int) -> PyTree:
+  """The first `count` of the last axis of every leaf, as numpy."""
+  return jax.tree.map(lambda leaf: np.asarray(leaf)[..., :count], tree)
 
 
 def check_counts(**counts: int) -> None:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
-from infusion_jax.chain import Parameters
+from infusion_jax.chain import Parameters, Transition
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks.norm import STATISTICS, STEP
 
@@ -32,6 +33,9 @@ class Steps(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Network:
   """A Flax module for one step, and what repeats it over T of them.
+
+  The transitions it makes are pytrees that carry the weights: a jitted function
+  can take one as an argument and is compiled once for all weights.
 
   Attributes:
     module: called as `module(z, time, train)`, returns a Gaussian; hashable.
@@ -62,22 +66,22 @@ class Network:
     )
     return p, report.get(STATISTICS, {})
 
-  def training(self, shared: PyTree):
+  def training(self, shared: PyTree) -> Transition:
     """The transition with mini-batch statistics, over `steps(per_step)`."""
+    return Partial(self._training_step, shared)
 
-    def transition(step: Steps, z: Array) -> tuple[Gaussian, PyTree]:
-      return self.train(shared, step.per_step, step.index, z)
-
-    return transition
-
-  def fixed(self, shared: PyTree):
+  def fixed(self, shared: PyTree) -> Transition:
     """The transition with given statistics: images do not see each other."""
+    return Partial(self._fixed_step, shared)
 
-    def transition(step: Steps, z: Array) -> tuple[Gaussian, None]:
-      variables = {"params": shared, STEP: step.per_step, STATISTICS: step.statistics}
-      return self.module.apply(variables, z, self._time(step.index), False), None
+  def _training_step(
+    self, shared: PyTree, step: Steps, z: Array
+  ) -> tuple[Gaussian, PyTree]:
+    return self.train(shared, step.per_step, step.index, z)
 
-    return transition
+  def _fixed_step(self, shared: PyTree, step: Steps, z: Array) -> tuple[Gaussian, None]:
+    variables = {"params": shared, STEP: step.per_step, STATISTICS: step.statistics}
+    return self.module.apply(variables, z, self._time(step.index), False), None
 
   def steps(self, per_step: PyTree, statistics: PyTree = None) -> Steps:
     """What a chain of T steps scans over."""

@@ -117,7 +117,7 @@ class Checkpoints:
   def _save(
     self, step: int, model: PyTree, about: Mapping[str, Any], **items: Any
   ) -> None:
-    facts = {"format_version": FORMAT_VERSION, "checksum": checksum(model), **about}
+    facts = {**about, "format_version": FORMAT_VERSION, "checksum": checksum(model)}
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -166,7 +166,8 @@ def _read_one_array(folder: pathlib.Path, like: PyTree) -> None:
   paths, first = jax.tree_util.tree_leaves_with_path(like)[0]
   arguments = ocp.ArrayRestoreArgs(sharding=_sharding())
   for key in reversed(paths):
-    first, arguments = {key.key: first}, {key.key: arguments}
+    name = jax.tree_util.keystr((key,), simple=True)
+    first, arguments = {name: first}, {name: arguments}
   with ocp.PyTreeCheckpointer() as checkpointer:
     checkpointer.restore(
       folder,

@@ -1,6 +1,7 @@
 """What training carries from step to step, and what a run is made of."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from infusion_jax import chain, random, schedules
 from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.config import ChainConfig, Config, TrainConfig
 from infusion_jax.datasets import Dataset
+from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import Network, build
 
 Array = jax.Array
@@ -186,10 +188,16 @@ def make_infusion(config: ChainConfig, dataset: Dataset) -> Infusion:
     UserError: a rate outside [0, 1].
   """
   return Infusion(
-    chain.fit_prior(dataset.train, 1 / dataset.levels, config.prior_floor),
+    _prior(dataset, config.prior_floor),
     jnp.asarray(make_rates(config)),
     jnp.asarray(config.target_variance, jnp.float32),
   )
+
+
+@functools.lru_cache(maxsize=4)
+def _prior(dataset: Dataset, floor: float) -> Gaussian:
+  """The prior of a training set, fitted once for all runs of a sweep."""
+  return chain.fit_prior(dataset.train, 1 / dataset.levels, floor)
 
 
 def make_rates(config: ChainConfig) -> Array:

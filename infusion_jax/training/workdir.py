@@ -58,6 +58,20 @@ def read_config(workdir: pathlib.Path) -> Config:
   return Config.from_dict(_read_json(workdir / CONFIG_FILE))
 
 
+def read_launches(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """What was launched in a folder and where (see `provenance`), oldest first.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  path = workdir / LAUNCHES_FILE
+  try:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+  except (OSError, ValueError) as error:
+    raise UserError(f"{path} cannot be read as JSON lines: {error}") from error
+
+
 def _read_json(path: pathlib.Path) -> Any:
   try:
     return json.loads(path.read_text())

@@ -1,0 +1,114 @@
+"""Measures a trained model: python -m experiments.evaluate --workdir=DIR.
+
+Prints a table and writes DIR/evaluation.json. What is finished is kept: the same
+command goes on where it was interrupted, and repeats nothing.
+"""
+
+import pathlib
+
+from absl import flags
+
+from experiments import common, selection
+from infusion_jax import evaluation, plots
+from infusion_jax.evaluation import Protocol
+from infusion_jax.model import load
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run.")
+_METRICS = flags.DEFINE_list(
+  "metrics", ["bound", "importance"], f"Any of {', '.join(evaluation.METRICS)}."
+)
+_TUNE_PROPOSAL = flags.DEFINE_bool(
+  "tune_proposal",
+  False,
+  "Also the importance estimate with the proposal's rates chosen on validation.",
+)
+_DATA_PATH = flags.DEFINE_string("data_path", None, "Where the data are, if moved.")
+_PROGRESS = flags.DEFINE_bool("progress", True, "Show progress bars on stderr.")
+_PROTOCOL = common.dataclass_flags(Protocol)
+flags.adopt_module_key_flags(common)
+
+
+def main(argv: list[str]) -> None:
+  """Loads the model, measures, prints."""
+  del argv
+  metrics = evaluation.check_metrics(
+    [*_METRICS.value, *(["importance_tuned"] if _TUNE_PROPOSAL.value else [])]
+  )
+  protocol = _PROTOCOL()
+  workdir = pathlib.Path(_WORKDIR.value)
+  model = load(workdir)
+  dataset = selection.load_dataset(model, _DATA_PATH.value)
+  dataset.split(protocol.split)
+  identity = evaluation.identity(model)
+  report = evaluation.Report(workdir, identity)
+  session = evaluation.Session(
+    evaluation.with_population_statistics(model, dataset),
+    dataset,
+    protocol,
+    evaluation.Parts(workdir / evaluation.PARTS_FILE, identity),
+    _PROGRESS.value,
+  )
+  rows = []
+  for metric in metrics:
+    rows += report.finished(metric, protocol) or report.add(
+      metric, protocol, evaluation.METRICS[metric](session)
+    )
+  print(f"{workdir}: {dataset.name}, {protocol.split} split")
+  print(table(rows, dataset.name))
+
+
+def table(rows: list[dict], dataset: str) -> str:
+  """Measurements beside the published values, as text."""
+  headers = ["metric", "value", "std. error", "deviation", "published", "protocol"]
+  return plots.markdown_table(
+    headers,
+    [
+      [
+        row["name"],
+        f"{row['value']:.2f}",
+        _number(row["standard_error"]),
+        _number(row["deviation"]),
+        _published(dataset, row),
+        _protocol(row),
+      ]
+      for row in rows
+    ],
+  )
+
+
+def _number(value: float | None) -> str:
+  return "-" if value is None else f"{value:.2f}"
+
+
+def _published(dataset: str, row: dict) -> str:
+  found = evaluation.published(dataset, row["name"])
+  if found is None:
+    return "-"
+  gap = row["value"] - found[0]
+  return f"{found[0]:.1f} ({'reached' if gap >= 0 else 'missed'}, {gap:+.1f})"
+
+
+def _protocol(row: dict) -> str:
+  protocol, details = row["protocol"], row["details"]
+  facts = [f"{protocol['num_images']} images"]
+  facts += [f"{protocol[k]} {n}" for k, n in _COUNTS.items() if k in protocol]
+  if "sigma" in protocol:
+    facts.append(f"sigma {protocol['sigma']:.3g}")
+  if "median_ess" in details:
+    facts.append(f"median ESS {details['median_ess']:.1f}")
+  if "bits_per_dimension" in details:
+    facts.append(f"{details['bits_per_dimension']:.3f} bits/dim")
+  return ", ".join(facts)
+
+
+_COUNTS = {
+  "num_chains": "chains",
+  "repetitions": "repetitions",
+  "num_samples": "samples",
+  "temperatures": "temperatures",
+}
+
+
+if __name__ == "__main__":
+  common.required("workdir")
+  common.run(main)

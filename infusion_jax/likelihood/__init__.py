@@ -1,0 +1,28 @@
+"""How likely images are under the model: bounds, estimates and their error."""
+
+from infusion_jax.likelihood.importance import (
+  Estimates,
+  estimate,
+  estimate_batches,
+  evaluate,
+)
+from infusion_jax.likelihood.isotropic import (
+  search_output_variance,
+  with_output_variance,
+)
+from infusion_jax.likelihood.proposal import proposal_grid, tune_proposal
+from infusion_jax.likelihood.summary import Summary, bits_per_dimension, summarize
+
+__all__ = [
+  "Estimates",
+  "Summary",
+  "bits_per_dimension",
+  "estimate",
+  "estimate_batches",
+  "evaluate",
+  "proposal_grid",
+  "search_output_variance",
+  "summarize",
+  "tune_proposal",
+  "with_output_variance",
+]

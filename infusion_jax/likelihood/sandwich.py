@@ -1,0 +1,121 @@
+"""The sandwich: how far off an annealing is (bidirectional Monte Carlo).
+
+An image simulated from the model comes with the very noise that made it: an
+exact sample of the posterior. Annealing backwards from there, beta = 1 ... 0,
+gives weights whose mean estimates 1 / p(x) without bias, so that minus its log
+is in expectation an upper bound of log p(x) (Grosse et al., 2015), while the
+forward annealing gives a lower one. The true value lies between, and the gap
+is all the error there can be, on images of this model at these settings.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infusion_jax import chain, gaussian, random
+from infusion_jax.chain import Transition
+from infusion_jax.gaussian import Gaussian
+from infusion_jax.likelihood import annealed
+from infusion_jax.likelihood.summary import Summary, summarize
+
+Array = jax.Array
+PyTree = Any
+
+
+class Simulated(NamedTuple):
+  """Images of the model, and the noise that made them.
+
+  Attributes:
+    x: [N, H, W, C], draws from p^(T)(. | eps).
+    noise: eps, [N, T, H, W, C].
+  """
+
+  x: Array
+  noise: Array
+
+
+class Sandwich(NamedTuple):
+  """Bounds of log p(x) on simulated images, in expectation.
+
+  Attributes:
+    lower: [N] nats, from forward annealing.
+    upper: [N] nats, from reverse annealing.
+  """
+
+  lower: np.ndarray
+  upper: np.ndarray
+
+  @property
+  def gap(self) -> Summary:
+    """Upper minus lower bound."""
+    return summarize(self.upper - self.lower)
+
+
+def simulate(
+  key: Array,
+  transition: Transition,
+  steps: PyTree,
+  prior: Gaussian,
+  num_images: int,
+  *,
+  unroll: int | bool = 1,
+) -> Simulated:
+  """Draws noise, and an image from the likelihood given it.
+
+  Image i depends on the key and its own number only.
+
+  Args:
+    key: one key.
+    transition: the operator, with fixed statistics.
+    steps: leaves [T, ...].
+    prior: p^(0), [H, W, C].
+    num_images: N.
+    unroll: see `annealed.decode`.
+
+  Returns:
+    The images and their noise.
+  """
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(num_images))
+  shape = (num_images, chain.length(steps), *prior.mean.shape)
+  noise = random.normal(random.named(keys, "noise"), shape)
+  output = annealed.decode(transition, steps, prior, noise, unroll=unroll)
+  return Simulated(gaussian.sample(random.named(keys, "output"), output), noise)
+
+
+def sandwich(
+  key: Array,
+  transition: Transition,
+  steps: PyTree,
+  prior: Gaussian,
+  simulated: Simulated,
+  schedule: annealed.Schedule,
+  **options: Any,
+) -> Sandwich:
+  """Anneals simulated images forwards and backwards.
+
+  Args:
+    key: one key; both directions derive their own from it.
+    transition: see `importance.estimate_batches`.
+    steps: leaves [T, ...].
+    prior: p^(0), [H, W, C].
+    simulated: the images and their noise.
+    schedule: temperatures and step sizes, the same for both directions.
+    **options: of `annealed.run`.
+
+  Returns:
+    Both bounds.
+  """
+  arguments = transition, steps, prior, simulated.x
+  forward = annealed.estimate(
+    random.named(key, "forward"), *arguments, schedule, **options
+  )
+  backward = annealed.estimate(
+    random.named(key, "backward"),
+    *arguments,
+    schedule.backwards(),
+    noise=simulated.noise,
+    **options,
+  )
+  return Sandwich(forward, -backward)

@@ -1,0 +1,1 @@
+"""Measures of samples: Parzen windows, Inception score, nearest neighbours."""
