@@ -21,21 +21,45 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  """Absl's parser, with errors of config overrides told like the others."""
+  """Parses the flags; whatever is wrong with them is told in one sentence."""
   try:
-    rest = app.parse_flags_with_usage(argv)
+    rest = flags.FLAGS(argv)
   except (
+    flags.Error,
     AttributeError,
     KeyError,
-    TypeError,
-    ValueError,
     OSError,
     SyntaxError,
+    TypeError,
+    ValueError,
   ) as error:
-    _fail(" ".join(str(error).split()))
+    _fail(_sentence(error))
   if len(rest) > 1:
     _fail(f"unexpected argument {rest[1]!r}; values are given as --flag=value")
   return rest
+
+
+def _sentence(error: Exception) -> str:
+  """An error's message in one line, without a traceback that it may quote."""
+  text, _, trace = str(error).partition("Traceback (most recent call last)")
+  if trace:
+    text = f"{text.strip()} {trace.strip().splitlines()[-1]}"
+  if isinstance(error, (AttributeError, KeyError)):
+    text = f"a --config override names the key {text}, which the file does not have"
+  return " ".join(text.split())
+
+
+def config_values(config: flags.FlagHolder) -> dict[str, Any]:
+  """The values of a configuration flag, as nested dictionaries.
+
+  Raises:
+    UserError: the file cannot be loaded.
+  """
+  try:
+    return config.value.to_dict()
+  except OSError as error:
+    reason = str(error).strip().splitlines()[-1].strip()
+    raise UserError(f"--config cannot be loaded: {reason}") from error
 
 
 def _guarded(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:

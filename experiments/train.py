@@ -30,7 +30,7 @@ _PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar on stderr."
 def main(argv: list[str]) -> None:
   """Loads the data, trains, and says where things are."""
   del argv
-  config = Config.from_dict(_CONFIG.value.to_dict())
+  config = Config.from_dict(common.config_values(_CONFIG))
   workdir = pathlib.Path(_WORKDIR.value)
   dataset = datasets.from_config(config.data)
   try:
