@@ -17,6 +17,8 @@ from infusion_jax import random
 Array = jax.Array
 
 _LOG_2PI = math.log(2.0 * math.pi)
+#: Largest exponent of a component of weight 0; sums of exp(40) stay in float32.
+_CAP = 40.0
 
 
 class Gaussian(NamedTuple):
@@ -130,18 +132,19 @@ def log_mix(log_a: Array, log_b: Array, rate: Array) -> Array:
   """log[(1 - rate) exp(log_a) + rate exp(log_b)] without overflow or log 0.
 
   The larger *weighted* term is factored out, so that a component of weight 0
-  cannot drown the other one. What remains of that component's exponential is
-  capped: it is multiplied by 0 in the value, and only the (then enormous)
+  cannot drown the other one. The exponential that is left of a component of weight
+  0 is capped: it is multiplied by 0 in the value, and only the (then enormous)
   derivative with respect to the rate notices the cap.
   """
   rate = jnp.asarray(rate, log_a.dtype)
   tiny = jnp.finfo(log_a.dtype).tiny
-  cap = math.log(float(jnp.finfo(log_a.dtype).max)) - 1.0
   keep = 1.0 - rate
   weighted_a = jnp.where(keep > 0, log_a + jnp.log(jnp.maximum(keep, tiny)), -jnp.inf)
   weighted_b = jnp.where(rate > 0, log_b + jnp.log(jnp.maximum(rate, tiny)), -jnp.inf)
   top = jax.lax.stop_gradient(jnp.where(weighted_a >= weighted_b, log_a, log_b))
+  cap_a = jnp.where(keep > 0, jnp.inf, _CAP)
+  cap_b = jnp.where(rate > 0, jnp.inf, _CAP)
   return top + jnp.log(
-    keep * jnp.exp(jnp.minimum(log_a - top, cap))
-    + rate * jnp.exp(jnp.minimum(log_b - top, cap))
+    keep * jnp.exp(jnp.minimum(log_a - top, cap_a))
+    + rate * jnp.exp(jnp.minimum(log_b - top, cap_b))
   )

@@ -28,4 +28,7 @@ def dequantized(key: Array, images: Array, levels: int) -> Array:
     [B, H, W, C] float32.
   """
   noise = random.uniform(key, images.shape)
-  return (images.astype(jnp.float32) + noise) / levels
+  values = images.astype(jnp.float32)
+  # In float32 a value and the noise may round up to the next level.
+  below_next = jnp.nextafter((values + 1) / levels, jnp.float32(0))
+  return jnp.minimum((values + noise) / levels, below_next)

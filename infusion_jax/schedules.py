@@ -12,6 +12,8 @@ import numpy as np
 
 from infusion_jax.errors import UserError
 
+_ROUNDING = 1e-9
+
 
 def linear(
   num_steps: int, alpha0: float, omega: float, *, repeat_first: bool = False
@@ -62,14 +64,15 @@ def validated(rates: Sequence[float] | np.ndarray, name: str = "rates") -> np.nd
     raise UserError(
       f"{name} has shape {array.shape}; infusion rates are a vector [T] with T >= 1"
     )
-  wrong = np.flatnonzero(~((array >= 0) & (array <= 1)))
+  # Rates like 0.3 - 3 * 0.1 miss 0 by rounding alone.
+  wrong = np.flatnonzero(~((array >= -_ROUNDING) & (array <= 1 + _ROUNDING)))
   if wrong.size:
     t = int(wrong[0])
     raise UserError(
       f"{name} gives the infusion rate {array[t]:g} at step {t};"
       " every rate must lie in [0, 1]"
     )
-  return array.astype(np.float32)
+  return np.clip(array, 0.0, 1.0).astype(np.float32)
 
 
 def loss_weights(num_steps: int) -> np.ndarray:
@@ -86,5 +89,5 @@ def loss_weights(num_steps: int) -> np.ndarray:
 
 
 def _check_num_steps(num_steps: int) -> None:
-  if int(num_steps) != num_steps or num_steps < 1:
+  if not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
     raise UserError(f"num_steps is {num_steps}; a chain has a whole number >= 1")

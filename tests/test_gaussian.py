@@ -1,5 +1,7 @@
 """Densities and draws against scipy, double-precision numpy and closed forms."""
 
+import functools
+
 import hypothesis
 import hypothesis.extra.numpy
 import jax
@@ -14,6 +16,8 @@ from hypothesis import strategies
 
 from infusion_jax import gaussian
 from infusion_jax.gaussian import Gaussian
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 RATES = [0.0, 0.02, 0.5, 0.98, 1.0]
 NARROW = 1e-4
@@ -69,7 +73,7 @@ def test_sample_has_the_gaussians_distribution(key, per_image):
 
 def test_sample_is_mean_plus_deviation_times_noise(key):
   unit = Gaussian(jnp.zeros((2, 3, 1, 1)), jnp.ones((2, 3, 1, 1)))
-  noise = gaussian.sample(key, unit)
+  noise = np.asarray(gaussian.sample(key, unit))
   wide = Gaussian(jnp.full(noise.shape, 5.0), jnp.full(noise.shape, 9.0))
   np.testing.assert_allclose(gaussian.sample(key, wide), 5 + 3 * noise, rtol=1e-6)
 
@@ -156,19 +160,22 @@ def test_draw_is_differentiated_where_it_came_from(key, x64):
   """d value / d (mean, variance, target) = (1 - m, (1 - m) e / 2 s, m)."""
   _, p, target = random_pixels((2, 4, 3, 2))
 
-  def draw(mean, variance, target, rate):
-    return gaussian.mixture_sample(key, Gaussian(mean, variance), target, rate, NARROW)
+  @jax.jit
+  @functools.partial(jax.grad, argnums=(0, 1, 2), has_aux=True)
+  def gradients_and_draw(p, target, rate):
+    drawn = gaussian.mixture_sample(key, p, target, rate, NARROW)
+    return drawn.value.sum(), drawn
 
-  value, mask = draw(*p, target, 0.5)
-  mask = np.broadcast_to(mask, value.shape)
-  noise = np.where(mask, (value - target) / 1e-2, (value - p.mean) / p.variance**0.5)
-  gradients = jax.grad(lambda *a: draw(*a).value.sum(), argnums=(0, 1, 2, 3))(
-    *p, target, 0.5
-  )
-  expected = (~mask, ~mask * noise / 2 / np.sqrt(p.variance), mask, 0.0)
-  for gradient, value in zip(gradients, expected, strict=True):
-    np.testing.assert_allclose(gradient, value, rtol=1e-8, atol=1e-12)
+  (by_p, by_target, by_rate), drawn = gradients_and_draw(p, target, 0.5)
+  mask = np.broadcast_to(drawn.mask, target.shape)
   assert 0 < mask.sum() < mask.size
+  noise = (np.asarray(drawn.value) - p.mean) / np.sqrt(p.variance)
+  np.testing.assert_array_equal(by_p.mean, ~mask)
+  np.testing.assert_allclose(
+    by_p.variance, ~mask * noise / 2 / np.sqrt(p.variance), rtol=1e-8
+  )
+  np.testing.assert_array_equal(by_target, mask)
+  assert by_rate == 0
 
 
 # --- The density of the mixture -------------------------------------------------------
@@ -243,17 +250,23 @@ def test_rate_zero_gives_log_p_and_rate_one_the_target_bit_for_bit(compiled):
 def test_mixture_gradients_match_finite_differences(rate, x64):
   z, p, target = random_pixels((3, 2, 2, 2))
 
-  def total(z, mean, variance, target, narrow):
-    values = gaussian.mixture_log_density(
-      z, Gaussian(mean, variance), target, rate, narrow
-    )
-    # The variance of 1e-4 makes third derivatives, so differences, enormous.
-    return (values * jnp.arange(1.0, values.size + 1).reshape(values.shape)).sum()
-
+  # A variance of 1e-4 would make higher derivatives, so differences, enormous.
   arguments = (z, *p, target, jnp.full(z.shape, 0.01))
   jax.test_util.check_grads(
-    total, arguments, order=1, modes=["rev"], eps=1e-6, rtol=1e-6
+    lambda *a: weighted_total(*a, rate),
+    arguments,
+    order=1,
+    modes=["rev"],
+    eps=1e-6,
+    rtol=1e-6,
   )
+
+
+@jax.jit
+def weighted_total(z, mean, variance, target, narrow, rate):
+  p = Gaussian(mean, variance)
+  values = gaussian.mixture_log_density(z, p, target, rate, narrow)
+  return (values * jnp.arange(1.0, values.size + 1).reshape(values.shape)).sum()
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-7, 0.3, 1 - 1e-7, 1.0])
@@ -261,13 +274,14 @@ def test_mixture_gradient_in_the_rate_is_analytic(rate, x64):
   """d/d alpha log[(1 - alpha) p + alpha N] = (N - p) / mixture; N/p - 1 at 0."""
   z, p, target = random_pixels((3, 2, 2, 2))
 
-  def value(rate):
-    return gaussian.mixture_log_density(z, p, target, rate, 0.01)
-
   density_p = np.exp(toys.log_normal(z, *p).sum(-1))
   density_n = np.exp(toys.log_normal(z, target, 0.01).sum(-1))
   expected = (density_n - density_p) / ((1 - rate) * density_p + rate * density_n)
-  np.testing.assert_allclose(jax.jacobian(value)(rate), expected, rtol=1e-8)
+  slope = rate_slope(z, p, target, rate, 0.01)
+  np.testing.assert_allclose(slope, expected, rtol=1e-8)
+
+
+rate_slope = jax.jit(jax.jacobian(gaussian.mixture_log_density, argnums=3))
 
 
 EXTREME_RATES = [0.0, 1e-37, 1e-30, 1e-7, 0.5, 1 - 1e-7, 1.0]
@@ -286,13 +300,6 @@ def test_single_precision_survives_extremes(channels, rate):
   )
   rate = np.float32(rate)
 
-  def one(z, mean, variance, target, rate):
-    p = Gaussian(mean, variance)
-    return gaussian.mixture_log_density(z, p, target, rate, NARROW).sum()
-
-  value_and_gradients = jax.jit(
-    jax.vmap(jax.value_and_grad(one, range(5)), (0, 0, 0, 0, None))
-  )
   value, gradients = value_and_gradients(z, mean, variance, target, rate)
   expected = toys.log_mixture(
     z, Gaussian(mean, variance), target, float(rate), NARROW
@@ -300,6 +307,14 @@ def test_single_precision_survives_extremes(channels, rate):
   np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
   for gradient in gradients:
     assert np.isfinite(gradient).all()
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(0, 0, 0, 0, None))
+@functools.partial(jax.value_and_grad, argnums=range(5))
+def value_and_gradients(z, mean, variance, target, rate):
+  p = Gaussian(mean, variance)
+  return gaussian.mixture_log_density(z, p, target, rate, NARROW).sum()
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
@@ -312,7 +327,7 @@ def test_gradient_in_a_rate_shared_by_many_extreme_pixels_is_finite(rate):
   def total(rate):
     return gaussian.mixture_log_density(z, p, jnp.ones(shape), rate, NARROW).sum()
 
-  slope = jax.grad(total)(rate)
+  slope = jax.jit(jax.grad(total))(rate)
   assert np.isfinite(slope)
   assert slope * (0.5 - rate) > 1e10
 

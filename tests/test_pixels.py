@@ -8,6 +8,8 @@ import scipy.stats
 
 from infusion_jax import pixels
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 LEVELS = [17, 256]
 
 

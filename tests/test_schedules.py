@@ -78,9 +78,13 @@ def test_linear_schedule_that_leaves_the_interval_names_its_settings(
   assert f"rate {wrong} at step 3" in message
 
 
-def test_schedule_that_ends_at_one_is_allowed_to_round():
-  # In binary, 0.09 + 0.07 * 13 is 1.0000000000000002.
-  assert schedules.linear(14, 0.09, 0.07)[-1] == 1
+@pytest.mark.parametrize(
+  ("num_steps", "alpha0", "omega", "last"),
+  # In binary, 0.09 + 0.07 * 13 is just above 1 and 0.3 - 0.1 * 3 just below 0.
+  [(14, 0.09, 0.07, 1.0), (4, 0.3, -0.1, 0.0)],
+)
+def test_schedule_may_round_at_the_ends_of_the_interval(num_steps, alpha0, omega, last):
+  assert schedules.linear(num_steps, alpha0, omega)[-1] == last
 
 
 def test_repeating_the_first_rate_can_keep_a_schedule_inside():

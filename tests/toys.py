@@ -144,13 +144,21 @@ def operator_parameters(num_steps: int, shape=(2, 3, 1), hidden=4) -> Parameters
   return Parameters({n: draw[n] for n in shared}, {n: draw[n] for n in own})
 
 
+def row(tree, t: int):
+  """Row t of a tree whose leaves are [T, ...]."""
+  return jax.tree.map(lambda leaf: leaf[t], tree)
+
+
 def scan_outputs(function, *arguments) -> tuple[list, list]:
   """Shapes of what the outermost scan of a program carries, and what it stacks."""
   equations = jax.make_jaxpr(function)(*arguments).jaxpr.eqns
   (scan,) = _scans(equations)
-  shapes = [variable.aval.shape for variable in scan.outvars]
-  carried = scan.params["num_carry"]
-  return shapes[:carried], shapes[carried:]
+  carried, stacked = [], []
+  for outside, inside in zip(scan.outvars, _inner(scan).outvars, strict=True):
+    # What the body returns once a step is stacked by the scan: one axis more.
+    kind = carried if outside.aval.ndim == inside.aval.ndim else stacked
+    kind.append(outside.aval.shape)
+  return carried, stacked
 
 
 def _scans(equations) -> list:
@@ -159,9 +167,13 @@ def _scans(equations) -> list:
     if equation.primitive.name == "scan":
       found.append(equation)
     elif "jaxpr" in equation.params:
-      inner = equation.params["jaxpr"]
-      found += _scans(getattr(inner, "jaxpr", inner).eqns)
+      found += _scans(_inner(equation).eqns)
   return found
+
+
+def _inner(equation):
+  jaxpr = equation.params["jaxpr"]
+  return getattr(jaxpr, "jaxpr", jaxpr)
 
 
 def temporary_bytes(function, *arguments) -> int:

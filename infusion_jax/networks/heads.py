@@ -21,10 +21,11 @@ def to_gaussian(
     floor: epsilon, 1e-4: the smallest variance.
 
   Returns:
-    A float32 Gaussian, whatever the precision of the logits.
+    A Gaussian in float32 at least, whatever the precision of the logits.
   """
-  mean = jax.nn.sigmoid(raw_mean.astype(jnp.float32))
-  variance = scale * jax.nn.sigmoid(raw_variance.astype(jnp.float32)) + floor
+  dtype = jnp.promote_types(raw_mean.dtype, jnp.float32)
+  mean = jax.nn.sigmoid(raw_mean.astype(dtype))
+  variance = scale * jax.nn.sigmoid(raw_variance.astype(dtype)) + floor
   return Gaussian(mean, variance)
 
 

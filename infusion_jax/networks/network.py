@@ -52,7 +52,7 @@ class Network:
     z = jnp.zeros((1, *self.image_shape))
     variables = self.module.init(key, z, jnp.zeros(()), False)
     return (
-      Parameters(variables["params"], self._repeat(variables.get(STEP, {}))),
+      Parameters(variables.get("params", {}), self._repeat(variables.get(STEP, {}))),
       self._repeat(variables.get(STATISTICS, {})),
     )
 

@@ -21,7 +21,7 @@ class StepBatchNorm(nn.Module):
 
   Attributes:
     epsilon: added to the variance (1e-4 in the authors' code).
-    dtype: of the result; statistics are always computed in float32.
+    dtype: of the result; statistics are computed in float32 at least.
   """
 
   epsilon: float = 1e-4
@@ -45,7 +45,7 @@ class StepBatchNorm(nn.Module):
     bias = self.variable(STEP, "bias", jnp.zeros, shape).value
     mean = self.variable(STATISTICS, "mean", jnp.zeros, shape)
     variance = self.variable(STATISTICS, "variance", jnp.ones, shape)
-    h = h.astype(jnp.float32)
+    h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
     if train and not self.is_initializing():
       axes = tuple(range(h.ndim - 1))
       mean.value = h.mean(axes)
