@@ -12,7 +12,7 @@ bin := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(bin)/python -m experiments.train --config=configs/digits.py --workdir=$(WORKDIR)
 	$(bin)/python -m experiments.evaluate --workdir=$(WORKDIR) --metrics=bound,importance
-	$(bin)/python -m experiments.sample --workdir=$(WORKDIR) --seeds=0-63 --out=$(WORKDIR)/samples.png
+	$(bin)/python -m experiments.sample --workdir=$(WORKDIR) --seeds=0-63 --num_steps=20 --out=$(WORKDIR)/samples.png
 
 test: $(VENV)/.installed-dev lint
 	$(bin)/python -m pytest $(PYTEST_ARGS)

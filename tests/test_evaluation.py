@@ -10,7 +10,14 @@ import runs
 
 from infusion_jax import evaluation
 from infusion_jax.errors import UserError
-from infusion_jax.evaluation import Measurement, Parts, Protocol, Report, Session
+from infusion_jax.evaluation import (
+  Measurement,
+  Parts,
+  Protocol,
+  Report,
+  Session,
+  chains,
+)
 from infusion_jax.model import load
 from infusion_jax.training import loop
 
@@ -45,9 +52,9 @@ def test_bound_is_below_importance_and_its_terms_add_up(model):
 
 
 def test_an_interrupted_estimate_goes_on_where_it_was(model, tmp_path, monkeypatch):
-  whole = evaluation.estimates(session(model), model.weights.infusion.rates, "chains")
+  whole = chains.estimates(session(model), model.weights.infusion.rates, "chains")
   path = tmp_path / "parts.jsonl"
-  measured = evaluation.likelihood.estimate_batches
+  measured = chains.likelihood.estimate_batches
 
   def cut_short(*args, **options):
     for count, item in enumerate(measured(*args, **options)):
@@ -57,17 +64,17 @@ def test_an_interrupted_estimate_goes_on_where_it_was(model, tmp_path, monkeypat
 
   rates = model.weights.infusion.rates
   with monkeypatch.context() as patch:
-    patch.setattr(evaluation.likelihood, "estimate_batches", cut_short)
+    patch.setattr(chains.likelihood, "estimate_batches", cut_short)
     with pytest.raises(KeyboardInterrupt):
-      evaluation.estimates(session(model, Parts(path)), rates, "chains")
+      chains.estimates(session(model, Parts(path)), rates, "chains")
   with path.open("a") as stream:
     stream.write('\n{"key": "torn')
-  resumed = evaluation.estimates(session(model, Parts(path)), rates, "chains")
+  resumed = chains.estimates(session(model, Parts(path)), rates, "chains")
   for name, values in whole.items():
     assert values.shape == (2, 20)
     np.testing.assert_array_equal(resumed[name], values)
   # Two batches of each of two repetitions: one was there, three were added.
-  assert len(list(evaluation._json_lines(path))) == 1 + 3
+  assert len(list(evaluation.session._json_lines(path))) == 1 + 3
 
 
 def test_pieces_of_another_model_are_not_found(tmp_path):

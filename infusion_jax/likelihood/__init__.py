@@ -7,6 +7,7 @@ from infusion_jax.likelihood.importance import (
   evaluate,
 )
 from infusion_jax.likelihood.isotropic import (
+  Search,
   search_output_variance,
   with_output_variance,
 )
@@ -15,6 +16,7 @@ from infusion_jax.likelihood.summary import Summary, bits_per_dimension, summari
 
 __all__ = [
   "Estimates",
+  "Search",
   "Summary",
   "bits_per_dimension",
   "estimate",

@@ -18,6 +18,7 @@ A chain of an image has a stream of its own, and draws at temperature j from
 the j-th key of it: neither batches nor chunks of temperatures change a result.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -34,11 +35,13 @@ from infusion_jax.likelihood.importance import (
   LogMean,
   chain_keys,
   check_counts,
-  image_keys,
 )
 
 Array = jax.Array
 PyTree = Any
+
+# A larger rotation would turn back.
+LARGEST_ANGLE = 0.5 * math.pi
 
 
 class Moves(NamedTuple):
@@ -62,10 +65,13 @@ class Schedule(NamedTuple):
   Attributes:
     betas: [J+1] inverse temperatures, from 0 to 1 (or back).
     angles: [J+1] step sizes at them in radians, or [J+1, N] for N images.
+    scale: factor of the step size for each coordinate of the noise, [T, H, W, C]
+      or 1: the square root of a diagonal inverse mass matrix.
   """
 
   betas: Array
   angles: Array
+  scale: Array | float = 1.0
 
   def legs(self) -> "Leg":
     """The J legs, on a leading axis."""
@@ -74,7 +80,7 @@ class Schedule(NamedTuple):
 
   def backwards(self) -> "Schedule":
     """The same stops from the last to the first, for reverse annealing."""
-    return Schedule(self.betas[::-1], self.angles[::-1])
+    return self._replace(betas=self.betas[::-1], angles=self.angles[::-1])
 
 
 class Leg(NamedTuple):
@@ -216,6 +222,7 @@ def anneal(
   x: Array,
   state: State,
   legs: Leg,
+  scale: Array | float = 1.0,
   *,
   moves: Moves = MOVES,
   unroll: int | bool = 1,
@@ -230,6 +237,7 @@ def anneal(
     x: [N, H, W, C].
     state: from `begin`, or from the call before.
     legs: consecutive rows of `Schedule.legs()`.
+    scale: `Schedule.scale`.
     moves: what happens at one temperature.
     unroll: see `decode`.
 
@@ -243,7 +251,7 @@ def anneal(
 
   def body(state, leg):
     level = state.point.log_likelihood
-    state, acceptance = follow(row_keys, evaluate, state, leg, moves)
+    state, acceptance = follow(row_keys, evaluate, state, leg, scale, moves)
     return state, Trace(acceptance.mean(), level.mean())
 
   return jax.lax.scan(body, state, legs)
@@ -267,16 +275,22 @@ def rows(
 
 
 def follow(
-  keys: Array, evaluate: hmc.Evaluate, state: State, leg: Leg, moves: Moves
+  keys: Array,
+  evaluate: hmc.Evaluate,
+  state: State,
+  leg: Leg,
+  scale: Array | float,
+  moves: Moves,
 ) -> tuple[State, Array]:
   """One leg: takes up the weight, then moves; also the acceptance [B]."""
   gain = (leg.after - leg.before) * state.point.log_likelihood
+  angle = _per_row(leg.angle, state.point.position) * scale
   point, acceptance = hmc.move(
     random.fold_in(keys, leg.number),
     evaluate,
     state.point,
     leg.after,
-    _per_row(leg.angle, state.point.position),
+    jnp.minimum(angle, LARGEST_ANGLE),
     num_leapfrog=moves.num_leapfrog,
     persistence=moves.persistence,
   )
@@ -346,13 +360,15 @@ def run(
   legs = schedule.legs()
   for first in range(int(done), len(legs.number), chunk_size):
     part = jax.tree.map(lambda leaf, a=first: leaf[a : a + chunk_size], legs)
-    state, seen = _anneal(*arguments, state, part, moves=moves, unroll=unroll)
+    state, seen = _anneal(
+      *arguments, state, part, schedule.scale, moves=moves, unroll=unroll
+    )
     trace = jax.tree.map(lambda a, b: np.append(a, np.asarray(b)), trace, seen)
     yield Progress(first + len(part.number), state, trace)
 
 
 def estimate(
-  key: Array,
+  keys: Array,
   transition: Transition,
   steps: PyTree,
   prior: Gaussian,
@@ -363,7 +379,7 @@ def estimate(
   """Annealed importance sampling of a batch of images, [N] nats.
 
   Args:
-    key: one key; image i derives its own from its number.
+    keys: [N], one per image.
     transition: see `importance.estimate_batches`.
     steps: leaves [T, ...].
     prior: p^(0), [H, W, C].
@@ -371,7 +387,6 @@ def estimate(
     schedule: temperatures and step sizes.
     **options: of `run`.
   """
-  keys = image_keys(key, np.arange(len(x)))
   *_, last = run(keys, transition, steps, prior, x, schedule, **options)
   return np.asarray(log_mean_weight(last.state, len(x)))
 

@@ -11,7 +11,6 @@ is all the error there can be, on images of this model at these settings.
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import chain, gaussian, random
@@ -54,38 +53,33 @@ class Sandwich(NamedTuple):
 
 
 def simulate(
-  key: Array,
+  keys: Array,
   transition: Transition,
   steps: PyTree,
   prior: Gaussian,
-  num_images: int,
   *,
   unroll: int | bool = 1,
 ) -> Simulated:
   """Draws noise, and an image from the likelihood given it.
 
-  Image i depends on the key and its own number only.
-
   Args:
-    key: one key.
+    keys: [N], one per image.
     transition: the operator, with fixed statistics.
     steps: leaves [T, ...].
     prior: p^(0), [H, W, C].
-    num_images: N.
     unroll: see `annealed.decode`.
 
   Returns:
     The images and their noise.
   """
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(num_images))
-  shape = (num_images, chain.length(steps), *prior.mean.shape)
+  shape = (keys.shape[0], chain.length(steps), *prior.mean.shape)
   noise = random.normal(random.named(keys, "noise"), shape)
   output = annealed.decode(transition, steps, prior, noise, unroll=unroll)
   return Simulated(gaussian.sample(random.named(keys, "output"), output), noise)
 
 
-def sandwich(
-  key: Array,
+def bounds(
+  keys: Array,
   transition: Transition,
   steps: PyTree,
   prior: Gaussian,
@@ -93,10 +87,10 @@ def sandwich(
   schedule: annealed.Schedule,
   **options: Any,
 ) -> Sandwich:
-  """Anneals simulated images forwards and backwards.
+  """Anneals simulated images forwards, and backwards from their noise.
 
   Args:
-    key: one key; both directions derive their own from it.
+    keys: [N], one per image; each direction derives its own.
     transition: see `importance.estimate_batches`.
     steps: leaves [T, ...].
     prior: p^(0), [H, W, C].
@@ -109,10 +103,10 @@ def sandwich(
   """
   arguments = transition, steps, prior, simulated.x
   forward = annealed.estimate(
-    random.named(key, "forward"), *arguments, schedule, **options
+    random.named(keys, "forward"), *arguments, schedule, **options
   )
   backward = annealed.estimate(
-    random.named(key, "backward"),
+    random.named(keys, "backward"),
     *arguments,
     schedule.backwards(),
     noise=simulated.noise,

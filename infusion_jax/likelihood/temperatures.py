@@ -22,6 +22,25 @@ def geometric(num_legs: int, first: float = 1e-6) -> np.ndarray:
   return np.append(0.0, np.geomspace(first, 1.0, num_legs))
 
 
+def polynomial(num_legs: int, power: float = 2.5) -> np.ndarray:
+  """beta_j = (j / J)^power: [J+1] float64.
+
+  Spends most of its legs where the likelihood is sharp, unlike a geometric
+  schedule, whose legs are half used up before it weighs a nat.
+
+  Args:
+    num_legs: J, at least 2.
+    power: at least 1; 1 spaces evenly.
+
+  Raises:
+    UserError: J is below 2, or the power below 1.
+  """
+  _check_legs(num_legs)
+  if not power >= 1:
+    raise UserError(f"the power of the temperatures is {power}; it must be >= 1")
+  return np.linspace(0.0, 1.0, num_legs + 1) ** power
+
+
 def sigmoid(num_legs: int, slope: float = 4.0) -> np.ndarray:
   """Denser at both ends: a logistic curve over [-slope, slope], [J+1] float64.
 
@@ -64,6 +83,20 @@ def respaced(betas: np.ndarray, density: np.ndarray, num_legs: int) -> np.ndarra
   spaced = np.interp(np.linspace(0.0, length[-1], num_legs + 1), length, betas)
   spaced[[0, -1]] = 0.0, 1.0
   return spaced
+
+
+NAMED = {"polynomial": polynomial, "geometric": geometric, "sigmoid": sigmoid}
+
+
+def named(name: str, num_legs: int) -> np.ndarray:
+  """One of `NAMED` with its own defaults, [J+1] float64.
+
+  Raises:
+    UserError: no schedule has that name, or J is below 2.
+  """
+  if name not in NAMED:
+    raise UserError(f"temperatures are {name!r}; choose from {', '.join(NAMED)}")
+  return NAMED[name](num_legs)
 
 
 def _check_legs(num_legs: int) -> None:

@@ -1,11 +1,10 @@
-"""A pilot annealing: step sizes, and where temperatures are needed most.
+"""Pilot annealings: step sizes, a mass matrix, and where temperatures matter.
 
-Both are fixed before the annealing that counts, from random streams of their
-own, so its weights stay unbiased.
+All of it is fixed before the annealing that counts, from random streams of its
+own, so that the weights stay unbiased.
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -13,65 +12,75 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from infusion_jax import random
 from infusion_jax.chain import Transition
 from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood import annealed, temperatures
-from infusion_jax.likelihood.annealed import Moves, Schedule
+from infusion_jax.likelihood.annealed import LARGEST_ANGLE, MOVES, Moves, Schedule
+from infusion_jax.likelihood.importance import check_counts
 
 Array = jax.Array
 PyTree = Any
 
-# A larger rotation would turn back.
-LARGEST_ANGLE = 0.5 * math.pi
+# Weight of the newest temperature in the running mean of squared gradients.
+_NEWEST = 0.02
+# Temperatures over which step sizes are averaged; odd.
+_WINDOW = 9
 
 
 class Pilot(NamedTuple):
   """What a pilot annealing found, J legs of N images.
 
   Attributes:
-    schedule: its temperatures, with a step size for each of them and each image.
+    schedule: its temperatures and scale, with the step size of each image at
+      each temperature.
+    curvature: [T, H, W, C], mean squared gradient of the log-posterior at the
+      last temperatures, which in equilibrium is its mean curvature; 1 is the
+      prior's own.
     acceptance: [J, N], mean acceptance probability of an image's chains.
     level: [J, N], mean log p(x | eps) of an image's chains, nats.
     variance: [J, N], its variance over an image's chains (0 for one chain).
   """
 
   schedule: Schedule
+  curvature: np.ndarray
   acceptance: np.ndarray
   level: np.ndarray
   variance: np.ndarray
 
 
 def pilot(
-  key: Array,
+  keys: Array,
   transition: Transition,
   steps: PyTree,
   prior: Gaussian,
   x: Array,
-  betas: np.ndarray,
+  base: Schedule,
   *,
-  num_chains: int = 4,
-  moves: Moves = annealed.MOVES,
+  num_chains: int = 2,
+  moves: Moves = MOVES,
   acceptance: float = 0.9,
   gain: float = 0.15,
   unroll: int | bool = 1,
 ) -> Pilot:
   """Anneals once, following the acceptance probability with the step size.
 
-  After each temperature an image's step size grows or shrinks,
+  An image's step size is that of `base` times a factor, which after each
+  temperature grows or shrinks:
 
-      log angle <- log angle + gain (acceptance of its chains - wanted).
+      log factor <- log factor + gain (acceptance of its chains - wanted)
 
-  Neighbouring temperatures want nearly the same step, so a slow correction
-  keeps up with hundreds of them.
+  Neighbouring temperatures want nearly the same factor, so a slow correction
+  keeps up. What it found is averaged over a few neighbours.
 
   Args:
-    key: the pilot's own key.
+    keys: [N], one per image, the pilot's own.
     transition: see `importance.estimate_batches`.
     steps: leaves [T, ...].
     prior: p^(0), [H, W, C].
     x: [N, H, W, C], the images that are to be annealed, or others like them.
-    betas: [J+1] from 0 to 1.
+    base: temperatures, first guess of the step sizes, and scale.
     num_chains: chains per image.
     moves: those of the annealing to be tuned.
     acceptance: the mean acceptance probability wanted, in (0, 1).
@@ -84,52 +93,83 @@ def pilot(
   Raises:
     UserError: the acceptance wanted is not in (0, 1).
   """
-  if not 0 < acceptance < 1:
-    raise UserError(f"acceptance is {acceptance}; a probability in (0, 1) is needed")
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(len(x)))
-  betas = np.asarray(betas, np.float32)
-  angles, found = _pilot(
+  check_counts(num_chains=num_chains)
+  check_acceptance(acceptance)
+  angles, curvature, found = _pilot(
     keys,
     Partial(transition),
     steps,
     prior,
     x,
-    Schedule(betas, np.zeros_like(betas)).legs(),
+    base.legs(),
+    base.scale,
     acceptance,
     gain,
     num_chains=num_chains,
     moves=moves,
     unroll=unroll,
   )
-  angles = np.asarray(angles)
-  angles = np.concatenate([angles[:1], angles])
-  return Pilot(Schedule(betas, angles), *(np.asarray(v) for v in found))
+  schedule = base._replace(angles=_smooth(np.asarray(angles)))
+  return Pilot(schedule, *(np.asarray(v) for v in (curvature, *found)))
 
 
 @functools.partial(jax.jit, static_argnames=("num_chains", "moves", "unroll"))
 def _pilot(
-  keys, transition, steps, prior, x, legs, wanted, gain, *, num_chains, moves, unroll
-):
-  """[J, N] angles, acceptance, level and variance."""
-  options = {"num_chains": num_chains, "unroll": unroll}
-  state = annealed.begin(keys, transition, steps, prior, x, **options)
-  rows, evaluate = annealed.rows(keys, transition, steps, prior, x, **options)
+  keys: Array,
+  transition: Transition,
+  steps: PyTree,
+  prior: Gaussian,
+  x: Array,
+  legs: annealed.Leg,
+  scale: Array,
+  wanted: Array,
+  gain: Array,
+  *,
+  num_chains: int,
+  moves: Moves,
+  unroll: int | bool,
+) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+  """[J, N] angles, curvature, and [J, N] acceptance, level and variance."""
+  model = keys, transition, steps, prior, x
+  state = annealed.begin(*model, num_chains=num_chains, unroll=unroll)
+  rows, evaluate = annealed.rows(*model, num_chains=num_chains, unroll=unroll)
 
   def body(carry, leg):
-    state, log_angle = carry
+    state, log_factor, curvature = carry
     level = state.point.log_likelihood.reshape(-1, num_chains)
-    angle = jnp.exp(log_angle)
-    leg = leg._replace(angle=angle)
-    state, probability = annealed.follow(rows, evaluate, state, leg, moves)
+    angle = jnp.minimum(leg.angle * jnp.exp(log_factor), LARGEST_ANGLE)
+    state, probability = annealed.follow(
+      rows, evaluate, state, leg._replace(angle=angle), scale, moves
+    )
     mean = probability.reshape(-1, num_chains).mean(1)
-    log_angle = log_angle + gain * (mean - wanted)
-    log_angle = jnp.minimum(log_angle, math.log(LARGEST_ANGLE))
+    slope = leg.after * state.point.gradient - state.point.position
+    newest = jnp.square(slope).mean(0)
+    # Grown beyond the largest angle, it would only have to shrink again.
+    log_factor = jnp.minimum(
+      log_factor + gain * (mean - wanted), jnp.log(LARGEST_ANGLE / leg.angle)
+    )
+    curvature = curvature + _NEWEST * (newest - curvature)
     variance = level.var(1, ddof=min(1, num_chains - 1))
-    return (state, log_angle), (angle, (mean, level.mean(1), variance))
+    return (state, log_factor, curvature), (angle, (mean, level.mean(1), variance))
 
-  log_angle = jnp.full(x.shape[0], math.log(LARGEST_ANGLE))
-  _, found = jax.lax.scan(body, (state, log_angle), legs)
-  return found
+  initial = state, jnp.zeros(x.shape[0]), jnp.ones(state.point.position.shape[1:])
+  (_, _, curvature), (angles, found) = jax.lax.scan(body, initial, legs)
+  return angles, curvature, found
+
+
+def check_acceptance(acceptance: float) -> None:
+  """Raises UserError unless the acceptance wanted can be reached."""
+  if not 0 < acceptance < 1:
+    raise UserError(f"acceptance is {acceptance}; a probability in (0, 1) is needed")
+
+
+def _smooth(angles: np.ndarray) -> np.ndarray:
+  """[J, N] to [J+1, N]: geometric mean of neighbours; the first is repeated."""
+  logs = np.log(angles.astype(np.float64))
+  half = min(_WINDOW, len(logs)) // 2
+  padded = np.pad(logs, ((half + 1, half), (0, 0)), mode="edge")
+  windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=0)
+  return np.exp(windows.mean(-1)).astype(np.float32)
 
 
 def resampled(schedule: Schedule, betas: np.ndarray) -> Schedule:
@@ -147,29 +187,70 @@ def resampled(schedule: Schedule, betas: np.ndarray) -> Schedule:
   """
   old = np.asarray(schedule.betas, np.float64)
   angles = np.asarray(schedule.angles, np.float64)
-  first = old[1]
-  at, known = (np.log(np.maximum(b, first)) for b in (betas, old))
-  columns = np.log(angles).reshape(len(old), -1)
-  found = [np.interp(at, known[1:], column[1:]) for column in columns.T]
-  found = np.exp(np.stack(found, -1)).reshape(len(betas), *angles.shape[1:])
-  return Schedule(np.asarray(betas, np.float32), found.astype(np.float32))
+  at, known = (np.log(np.maximum(b, old[1])) for b in (betas, old))
+  columns = np.log(angles).reshape(len(old), -1).T
+  found = np.stack([np.interp(at, known[1:], column[1:]) for column in columns], -1)
+  found = np.exp(found).reshape(len(betas), *angles.shape[1:])
+  return schedule._replace(
+    betas=np.asarray(betas, np.float32), angles=found.astype(np.float32)
+  )
 
 
-def adapted(found: Pilot, num_legs: int, *, power: float = 0.5) -> Schedule:
-  """More temperatures where log p(x | eps) varies more, and the step sizes there.
+def adapted(found: Pilot, num_legs: int) -> np.ndarray:
+  """More temperatures where log p(x | eps) varies more, [J+1].
 
-  For chains in equilibrium the leg from beta to beta + d costs d^2 Var / 2
-  nats in expectation; costs are equal for a density of (Var)^(1/2), the metric
-  of thermodynamic length.
+  For chains in equilibrium a leg from beta to beta + d costs d^2 Var / 2 nats
+  in expectation; a density of Var^(1/2) makes the costs equal.
 
   Args:
     found: a pilot with at least two chains per image.
     num_legs: J.
-    power: of the variance; 1/2 equalises the costs.
+  """
+  density = np.sqrt(found.variance.mean(1))
+  return temperatures.respaced(found.schedule.betas, density, num_legs)
+
+
+def tune(
+  keys: Array,
+  transition: Transition,
+  steps: PyTree,
+  prior: Gaussian,
+  x: Array,
+  betas: np.ndarray,
+  *,
+  coarse_legs: int = 150,
+  fine_legs: int | None = None,
+  **options: Any,
+) -> Schedule:
+  """The schedule for temperatures `betas`, by two pilots.
+
+  A geometric one follows the step size down over many orders of beta and finds
+  the scale of each coordinate, the inverse root of its curvature; a second one,
+  at temperatures spaced as those asked for, corrects the step sizes.
+
+  Args:
+    keys: [N], one per image, the tuning's own.
+    transition: see `importance.estimate_batches`.
+    steps: leaves [T, ...].
+    prior: p^(0), [H, W, C].
+    x: [N, H, W, C], the images that are to be annealed.
+    betas: [J+1] from 0 to 1.
+    coarse_legs: legs of the first pilot.
+    fine_legs: legs of the second; J / 2 if None.
+    **options: of `pilot`.
 
   Returns:
-    The schedule with J legs.
+    Temperatures, step sizes [J+1, N] and scale.
   """
-  density = found.variance.mean(1) ** power
-  betas = temperatures.respaced(found.schedule.betas, density, num_legs)
-  return resampled(found.schedule, betas)
+  coarse = temperatures.geometric(coarse_legs).astype(np.float32)
+  start = np.full((coarse_legs + 1, len(x)), LARGEST_ANGLE, np.float32)
+  model = transition, steps, prior, x
+  first = pilot(
+    random.fold_in(keys, 0), *model, Schedule(coarse, start, np.float32(1)), **options
+  )
+  scale = 1.0 / np.sqrt(np.maximum(first.curvature, 1e-3))
+  base = first.schedule._replace(scale=scale.astype(np.float32))
+  count = fine_legs or max(2, (len(betas) - 1) // 2)
+  spaced = np.interp(np.linspace(0, 1, count + 1), np.linspace(0, 1, len(betas)), betas)
+  second = pilot(random.fold_in(keys, 1), *model, resampled(base, spaced), **options)
+  return resampled(second.schedule, betas)

@@ -1,0 +1,226 @@
+"""Metrics from infusion chains: lower bound, importance sampling, isotropic output."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infusion_jax import chain, likelihood
+from infusion_jax.evaluation.session import Measurement, Session
+from infusion_jax.likelihood import Estimates
+
+Array = jax.Array
+PyTree = Any
+
+# Linear schedules that are tried as the proposal's.
+_ALPHA0 = (0.0, 0.005, 0.01, 0.02, 0.05)
+_OMEGA = (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
+
+
+def estimates(
+  session: Session,
+  rates: Array,
+  name: str,
+  operator: tuple[chain.Transition, PyTree] | None = None,
+) -> dict[str, np.ndarray]:
+  """Bound, importance estimate and more of the images, resumed if begun.
+
+  Args:
+    session: the session.
+    rates: [T], of the proposal.
+    name: what to call the chains; chains of one name are run once.
+    operator: transition and steps, if not the model's own.
+
+  Returns:
+    [R, N] arrays by name, in nats: bound, importance, prior, per_step,
+    reconstruction; and ess.
+  """
+  protocol, parts = session.protocol, session.parts
+  images = session.images
+  key = parts.key(
+    name=name,
+    rates=np.asarray(rates).tolist(),
+    chains=protocol.num_chains,
+    seed=protocol.seed,
+    split=protocol.split,
+    images=len(images),
+  )
+  done = {(row["repetition"], row["first"]): row for row in parts.get(key)}
+  transition, steps = operator or session.operator
+  with session.bar(protocol.repetitions * len(images), name) as bar:
+    bar.update(sum(len(row["bound"]) for row in done.values()))
+    for repetition, first, found in likelihood.estimate_batches(
+      session.key("chains"),
+      transition,
+      steps,
+      session.infusion._replace(rates=jnp.asarray(rates)),
+      images,
+      levels=session.dataset.levels,
+      num_chains=protocol.num_chains,
+      repetitions=protocol.repetitions,
+      skip=lambda *place: place in done,
+    ):
+      row = {"repetition": repetition, "first": first, **_listed(found)}
+      parts.add(key, row)
+      done[repetition, first] = row
+      bar.update(len(found.bound))
+  return _joined(done, protocol.repetitions)
+
+
+def _listed(found: Estimates) -> dict[str, list[float]]:
+  terms = found.terms
+  return {
+    "bound": found.bound.tolist(),
+    "importance": found.importance.tolist(),
+    "ess": found.ess.tolist(),
+    "prior": terms.prior.tolist(),
+    "per_step": terms.per_step.sum(0).tolist(),
+    "reconstruction": terms.reconstruction.tolist(),
+  }
+
+
+def _joined(rows: Mapping[tuple[int, int], dict], repetitions: int) -> dict[str, Any]:
+  """[R, N] arrays by name from the pieces, in the order of the images."""
+  names = ("bound", "importance", "ess", "prior", "per_step", "reconstruction")
+  ordered = [rows[place] for place in sorted(rows)]
+  return {
+    name: np.array(
+      [
+        [value for row in ordered if row["repetition"] == r for value in row[name]]
+        for r in range(repetitions)
+      ]
+    )
+    for name in names
+  }
+
+
+def bound(session: Session) -> list[Measurement]:
+  """The lower bound under the rates of training (eq. 3.3.3), and its parts."""
+  found = estimates(session, session.infusion.rates, "chains")
+  parts = {
+    name: float(found[name].mean()) for name in ("prior", "per_step", "reconstruction")
+  }
+  return [
+    Measurement.of(
+      "bound",
+      likelihood.summarize(found["bound"]),
+      protocol=_chains_protocol(session),
+      details={**parts, **bits(session, found["bound"])},
+    )
+  ]
+
+
+def importance(session: Session) -> list[Measurement]:
+  """The importance-sampling estimate under the rates of training (eq. 3.3.2)."""
+  found = estimates(session, session.infusion.rates, "chains")
+  return [_importance("importance", session, found)]
+
+
+def tuned_importance(session: Session) -> list[Measurement]:
+  """The same with the proposal's rates chosen on validation."""
+  transition, steps = session.operator
+  num_steps = session.model.network.num_steps
+  rates = likelihood.proposal_grid(
+    num_steps,
+    [0.0, 0.005, 0.01, 0.02, 0.05],
+    [0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05],
+  )
+  trained = np.asarray(session.infusion.rates)[None]
+  with session.bar(len(rates) + 1, "proposal", "schedule") as bar:
+    table = likelihood.tune_proposal(
+      session.key("proposal"),
+      transition,
+      steps,
+      session.infusion,
+      session.search_images,
+      np.concatenate([trained, rates]),
+      levels=session.dataset.levels,
+      num_chains=session.protocol.search_chains,
+      progress=lambda done, total: bar.update(done - bar.n),
+    )
+  found = estimates(session, table.best_rates, "tuned chains")
+  search = {
+    "images": len(session.search_images),
+    "chains": session.protocol.search_chains,
+    "rates": table.rates.tolist(),
+    "importance": table.importance.tolist(),
+    "ess": table.ess.tolist(),
+    "best": table.best_rates.tolist(),
+  }
+  rows = [_importance("importance_tuned", session, found, table.best_rates)]
+  rows[0].details["search"] = search
+  return rows
+
+
+def _importance(
+  name: str, session: Session, found: Mapping[str, np.ndarray], rates: Any = None
+) -> Measurement:
+  details = {
+    "median_ess": float(np.median(found["ess"])),
+    **bits(session, found["importance"]),
+  }
+  return Measurement.of(
+    name,
+    likelihood.summarize(found["importance"]),
+    protocol=_chains_protocol(session, rates),
+    details=details,
+  )
+
+
+def _chains_protocol(session: Session, rates: Any = None) -> dict[str, Any]:
+  rates = session.infusion.rates if rates is None else rates
+  return session.described(
+    num_chains=session.protocol.num_chains,
+    repetitions=session.protocol.repetitions,
+    proposal_rates=[round(float(rate), 6) for rate in rates],
+    dequantization=f"uniform, 1/{session.dataset.levels}",
+    batch_statistics=session.model.about.get("statistics"),
+  )
+
+
+def bits(session: Session, nats: np.ndarray) -> dict[str, Any]:
+  """The mean as bits per dimension, under its usual name."""
+  bits = likelihood.bits_per_dimension(
+    float(np.mean(nats)), session.model.image_shape, session.dataset.levels
+  )
+  return {"bits_per_dimension": bits}
+
+
+def isotropic(session: Session) -> list[Measurement]:
+  """The importance estimate with one output variance for all pixels (table 3.1)."""
+  search = search_isotropic(session)
+  operator = likelihood.with_output_variance(*session.operator, search.best)
+  name = f"isotropic {search.best:.6g}"
+  found = estimates(session, session.infusion.rates, name, operator)
+  row = _importance("isotropic", session, found)
+  row.protocol["output_variance"] = search.best
+  row.details["search"] = described_search(session, search)
+  return [row]
+
+
+def search_isotropic(session: Session) -> likelihood.Search:
+  """The output variance that is best on validation."""
+  return likelihood.search_output_variance(
+    session.key("isotropic"),
+    *session.operator,
+    session.infusion,
+    session.search_images,
+    levels=session.dataset.levels,
+    num_chains=session.protocol.search_chains,
+  )
+
+
+def described_search(session: Session, search: likelihood.Search) -> dict[str, Any]:
+  """A search for the output variance, ready for JSON."""
+  return {
+    "split": "validation",
+    "images": len(session.search_images),
+    "chains": session.protocol.search_chains,
+    "variances": search.values.tolist(),
+    "importance": search.importance.tolist(),
+    "closed_form": search.closed_form,
+    "closed_form_importance": search.closed_form_importance,
+    "best": search.best,
+  }

@@ -1,0 +1,98 @@
+"""Figures: which images stand where."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from launching import DIGITS
+
+import infusion_jax
+from infusion_jax import figures, plots
+from infusion_jax import model as models
+from infusion_jax.datasets import digits
+from infusion_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def model():
+  return infusion_jax.load(DIGITS)
+
+
+@pytest.fixture(scope="module")
+def keys(model):
+  return model.keys(jax.random.key(0), 3)
+
+
+def test_states_run_from_noise_to_the_picture(model, keys):
+  frames = figures.model_chains(model, keys)
+  chains = model.chain_keys(keys)
+  assert frames.images.shape == (3, 11, 8, 8, 1)
+  assert list(frames.labels) == [f"t = {t}" for t in range(11)]
+  np.testing.assert_array_equal(frames.images[:, :-1], chains.states)
+  np.testing.assert_array_equal(frames.images[:, -1], chains.means[:, -1])
+
+
+def test_means_leave_the_prior_out(model, keys):
+  frames = figures.model_chains(model, keys, show="means", num_steps=12)
+  assert list(frames.labels) == [f"t = {t}" for t in range(1, 13)]
+  chains = model.chain_keys(keys, num_steps=12)
+  np.testing.assert_array_equal(frames.images, chains.means)
+
+
+def test_the_last_frame_may_be_a_draw(model, keys):
+  frames = figures.model_chains(model, keys, mean=False)
+  expected = model.sample_keys(keys, mean=False)
+  np.testing.assert_array_equal(frames.images[:, -1], expected)
+
+
+def test_infusion_chains_set_their_targets_apart(model, keys):
+  targets = (digits.load("digits").test[:3] / 17).astype(np.float32)
+  frames = figures.infusion_chains(model, keys, targets)
+  np.testing.assert_array_equal(frames.last, targets)
+  assert frames.last_label == "target"
+  expected = plots.strip(
+    frames.images, targets, frames.labels, None, last_label="target"
+  )
+  np.testing.assert_array_equal(frames.strip(), expected)
+  assert set(frames.arrays()) == {"images", "target"}
+
+
+def test_epochs_stand_under_each_other(model, keys):
+  target = (digits.load("digits").test[:1] / 17).astype(np.float32)
+  untrained = models.untrained(model)
+  frames = figures.over_epochs(
+    iter([(0, untrained), (300, model)]), keys[:1], target, num_steps=12
+  )
+  assert frames.rows == ["untrained", "epoch 300"]
+  assert frames.images.shape == (2, 13, 8, 8, 1)
+  np.testing.assert_array_equal(frames.last, np.repeat(target, 2, axis=0))
+  # The same noise in both rows; what the network makes of it differs.
+  np.testing.assert_array_equal(frames.images[0, 0], frames.images[1, 0])
+  error = np.abs(frames.images[:, -1] - target).mean((1, 2, 3))
+  assert error[1] < 0.5 * error[0]
+
+
+def test_neighbors_are_those_of_the_last_frame(model, keys):
+  train = digits.load("digits").train
+  frames = figures.model_chains(model, keys)
+  copied = frames.images.copy()
+  copied[1, -1] = train[123] / 17
+  frames, found = figures.with_neighbors(
+    dataclasses.replace(frames, images=copied), train, 17
+  )
+  assert found.index[1] == 123
+  assert found.distance[1] < 1e-5
+  assert found.distance[0] > 0.1
+  np.testing.assert_allclose(frames.last, train[found.index] / 17, rtol=1e-6)
+  assert frames.last_label == "nearest"
+
+
+def test_an_animation_has_a_frame_per_step(model, keys):
+  content = figures.model_chains(model, keys).gif()
+  assert content.startswith(b"GIF89a")
+
+
+def test_other_things_to_show_are_refused(model, keys):
+  with pytest.raises(UserError, match="'noise'; allowed are states, means"):
+    figures.model_chains(model, keys, show="noise")

@@ -1,0 +1,199 @@
+"""Sweeps as lists: combinators, identities, groups, places in the table."""
+
+import pathlib
+
+import pytest
+import runs
+
+from configs.sweeps import digits, table_a1
+from infusion_jax import sweeps
+from infusion_jax.config import Config
+from infusion_jax.errors import UserError
+from infusion_jax.sweeps import chained, product, sweep, zipped
+
+
+def schedule(num_steps=5, **chain):
+  values = {"alpha0": 0.0, "omega": 0.0, **chain}
+  override = {f"chain.{name}": value for name, value in values.items()}
+  return sweeps.apply(Config(), {"chain.num_steps": num_steps, **override})
+
+
+def mnist(*arguments, **chain):
+  return sweeps.replaced(schedule(*arguments, **chain), "data.name", "mnist")
+
+
+def test_combinators():
+  a, b = sweep("x.a", [1, 2]), sweep("x.b", [3, 4])
+  assert a == [{"x.a": 1}, {"x.a": 2}]
+  assert product(a, b) == [
+    {"x.a": 1, "x.b": 3},
+    {"x.a": 1, "x.b": 4},
+    {"x.a": 2, "x.b": 3},
+    {"x.a": 2, "x.b": 4},
+  ]
+  assert zipped(a, b) == [{"x.a": 1, "x.b": 3}, {"x.a": 2, "x.b": 4}]
+  assert chained(a, b) == [*a, *b]
+  assert product(a, sweep("x.a", [9])) == [{"x.a": 9}, {"x.a": 9}]
+  assert product() == [{}] and chained() == [] and zipped() == []
+
+
+def test_zipped_lists_of_different_lengths_are_refused():
+  with pytest.raises(UserError, match=r"lengths \[1, 2\]"):
+    zipped(sweep("x.a", [1]), sweep("x.b", [1, 2]))
+
+
+def test_overrides_are_applied():
+  config = sweeps.apply(runs.config(), {"chain.omega": 0.2, "model.hidden_sizes": [4]})
+  assert config.chain.omega == 0.2 and config.model.hidden_sizes == (4,)
+  assert config.train == runs.config().train
+
+
+@pytest.mark.parametrize(
+  ("override", "told"),
+  [
+    ({"omega": 0.1}, "sets 'omega'"),
+    ({"chian.omega": 0.1}, "sets 'chian.omega'"),
+    ({"chain.omegas": 0.1}, "did you mean omega"),
+    ({"chain.omega": "much"}, "'much'"),
+    ({"chain.alpha0": 2.0}, "alpha0 is 2"),
+  ],
+)
+def test_wrong_overrides_are_refused(override, told):
+  with pytest.raises(UserError, match=told):
+    sweeps.apply(runs.config(), override)
+
+
+def test_a_sweep_without_runs_is_refused():
+  with pytest.raises(UserError, match="no runs"):
+    sweeps.configs(runs.config(), [])
+
+
+def test_equal_runs_are_one():
+  found = sweeps.configs(runs.config(), sweep("chain.omega", [0.1, 0.2, 0.1]))
+  assert [config.chain.omega for config in found] == [0.1, 0.2]
+
+
+def test_an_identity_depends_on_all_that_decides_the_result():
+  base = runs.config()
+  same = [{"data.path": "x"}, {"train.preview_every": 7}, {"train.checkpoint_every": 9}]
+  other = [{"chain.omega": 0.2}, {"train.num_epochs": 9}, {"train.seed": 1}]
+  name = sweeps.identity(base)
+  assert len(name) == 12
+  assert {sweeps.identity(sweeps.apply(base, o)) for o in same} == {name}
+  assert len({name, *(sweeps.identity(sweeps.apply(base, o)) for o in other)}) == 4
+
+
+def test_runs_are_grouped_by_what_is_static():
+  found = sweeps.configs(
+    runs.config(),
+    chained(
+      product(sweep("chain.num_steps", [3, 5]), sweep("chain.omega", [0.1, 0.2])),
+      sweep("train.seed", [1]),
+      sweep("train.learning_rate", [0.5]),
+      sweep("train.num_epochs", [9]),
+      sweep("model.hidden_sizes", [(9,)]),
+    ),
+  )
+  groups = sweeps.grouped(found)
+  assert [len(group) for group in groups] == [4, 2, 1, 1]
+  assert [config.train.seed for config in groups[0]] == [0, 0, 1, 0]
+
+
+def test_groups_are_cut_evenly():
+  base = runs.config()
+  for count, most, sizes in [(12, 8, [6, 6]), (7, 3, [2, 3, 2]), (3, 8, [3])]:
+    parts = sweeps.evenly([base] * count, most)
+    assert [len(part) for part in parts] == sizes
+
+
+def test_keys_that_vary():
+  found = sweeps.configs(
+    runs.config(),
+    product(sweep("chain.omega", [0.1, 0.2]), sweep("train.seed", [0, 1])),
+  )
+  assert sweeps.varying(found) == ["chain.omega", "train.seed"]
+  assert sweeps.varying(found[:1]) == []
+
+
+@pytest.mark.parametrize(
+  ("config", "others", "expected"),
+  [
+    (schedule(1, alpha0=0.3), [], ("T = 1", 0.3, "0.3")),
+    (schedule(5, omega=0.1), [], ("T = 5, increasing rate", 0.1, "0.1")),
+    (schedule(5), [], ("T = 5, increasing rate", 0.0, "0")),
+    (schedule(10, alpha0=0.08), [], ("T = 10, constant rate", 0.08, "0.08")),
+    (
+      schedule(5, alpha0=0.1, omega=0.02),
+      [],
+      ("T = 5, rate increasing from 0.1", 0.02, "0.02"),
+    ),
+    (
+      schedule(2, rates=(0.1, 0.5)),
+      ["chain.rates"],
+      ("T = 2, given rates", None, "0.1 0.5"),
+    ),
+    (
+      schedule(5, omega=0.1, repeat_first_rate=True),
+      ["train.seed", "train.learning_rate"],
+      (
+        "T = 5, increasing rate, first rate twice, learning_rate = 0.001",
+        0.1,
+        "0.1, seed 0",
+      ),
+    ),
+  ],
+)
+def test_places_in_the_table(config, others, expected):
+  assert sweeps.place(config, others) == expected
+
+
+def test_published_values():
+  assert sweeps.published_bound(mnist(1, alpha0=0.3)) == 1209.39
+  assert sweeps.published_bound(mnist(5, omega=0.1)) == 1448.66
+  assert sweeps.published_bound(mnist(5)) == 823.81
+  assert sweeps.published_bound(mnist(5, omega=0.11)) is None
+  assert sweeps.published_bound(mnist(5, alpha0=0.1)) is None
+  assert sweeps.published_bound(schedule(5, omega=0.1)) is None
+  assert sweeps.published_best(mnist(1, alpha0=0.9)) == 0.3
+  assert sweeps.published_best(mnist(15, omega=0.05)) == 0.01
+  assert sweeps.published_best(mnist(10, alpha0=0.05)) == 0.08
+  assert sweeps.published_best(mnist(7, omega=0.1)) is None
+  assert sweeps.published_best(schedule(5, omega=0.1)) is None
+
+
+def test_the_sweep_of_table_a1_is_the_published_one():
+  values = table_a1.get_config().to_dict()
+  found = sweeps.configs(Config.from_dict(values["base"]), values["runs"])
+  assert len(found) == 12 + 8 + 8 + 7 + 8 + 8
+  assert sum(sweeps.published_bound(config) is not None for config in found) == 35
+  assert [len(group) for group in sweeps.grouped(found)] == [12, 8, 16, 15]
+  panels = {sweeps.place(config).panel for config in found}
+  assert panels == {
+    "T = 1",
+    "T = 5, increasing rate",
+    "T = 10, increasing rate",
+    "T = 15, increasing rate",
+    "T = 10, constant rate",
+    "T = 15, constant rate",
+  }
+
+
+def test_single_sub_tables():
+  assert len(table_a1.get_config("a").runs) == 12
+  assert len(table_a1.get_config("b, d").runs) == 15
+  with pytest.raises(UserError, match="'g'; allowed are a, b"):
+    table_a1.get_config("a,g")
+
+
+def test_the_digits_sweep_is_one_group_of_sixteen():
+  values = digits.get_config().to_dict()
+  found = sweeps.configs(Config.from_dict(values["base"]), values["runs"])
+  assert [len(group) for group in sweeps.grouped(found)] == [16]
+
+
+def test_every_sweep_opens_with_its_command():
+  folder = pathlib.Path(digits.__file__).parent
+  for path in folder.glob("[a-z]*.py"):
+    text = path.read_text()
+    assert f"--config=configs/sweeps/{path.name}" in text
+    assert "Expected time" in text and "Expected result" in text
