@@ -126,12 +126,11 @@ def stages(
   """
   model = transition, steps, prior, x
   schedule = resume.schedule if resume else _tuned(keys, model, settings)
-  progress = resume.progress if resume else None
   for progress in annealed.run(
     random.named(keys, "anneal"),
     *model,
     schedule,
-    resume=progress,
+    resume=resume.progress if resume else None,
     **settings.options(),
   ):
     yield Stage(schedule, progress)
