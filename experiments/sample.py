@@ -1,62 +1,201 @@
-"""Draws images: python -m experiments.sample --workdir=DIR --seeds=0-63.
+"""Draws images and chains of a trained model.
+
+  python -m experiments.sample --workdir=DIR --seeds=0-63             # a grid
+  python -m experiments.sample --workdir=DIR --chain --seeds=0-7      # figure 3.1
+  python -m experiments.sample --workdir=DIR --gif                    # an animation
+  python -m experiments.sample --workdir=DIR --infuse=test:0-9        # figure A.3a
+  python -m experiments.sample --workdir=DIR --infuse=test:3 --checkpoints=all
+                                               --num_steps=30         # figure 3.2
+  python -m experiments.sample --workdir=DIR --neighbors --num_steps=30  # figure 3.5
 
 Image i depends on the model and on seed i alone, never on the other seeds.
 """
 
-import pathlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
-import jax
+import numpy as np
 from absl import flags
 
-from experiments import common
-from infusion_jax import plots
+from experiments import common, selection
+from infusion_jax import figures, model, outputs, plots
+from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
-from infusion_jax.model import keys_of, load
+from infusion_jax.figures import Frames
+from infusion_jax.model import Model
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir or checkpoint of the model.")
-_SEEDS = flags.DEFINE_string("seeds", "0-63", "Seeds: 5, 0-63 or 1,4,9-12.")
+_SEEDS = flags.DEFINE_string(
+  "seeds", None, "Seeds: 5, 0-63 or 1,4,9-12. Default 0-63, for strips 0-7."
+)
 _NUM_STEPS = flags.DEFINE_integer(
   "num_steps", None, "Length of the chain; by default as trained.", lower_bound=1
 )
-_MEAN = flags.DEFINE_bool(
-  "mean", True, "The mean of the last transition; --nomean draws from it."
-)
+_MEAN = flags.DEFINE_bool("mean", True, "Show the mean of the last transition.")
+_SAMPLE = flags.DEFINE_bool("sample", False, "Draw from it instead, as --nomean does.")
 _OUT = flags.DEFINE_string(
-  "out", None, "Picture to write; default WORKDIR/samples.png."
+  "out",
+  None,
+  "What to write: a .png, a .npz (key images), a .gif of the chains, or a folder of"
+  " images named by seed (a name without extension). Default: a picture in WORKDIR.",
+)
+_CHAIN = flags.DEFINE_bool("chain", False, "One row a chain, one column a step.")
+_GIF = flags.DEFINE_bool("gif", False, "Animate the chains.")
+_INFUSE = flags.DEFINE_string(
+  "infuse", None, "Infusion chains towards images, e.g. test:0-9 or train:3,7."
+)
+_CHECKPOINTS = flags.DEFINE_string(
+  "checkpoints",
+  None,
+  "With --infuse of one image: a row for each of these epochs, e.g. 0-5,10 (0 is"
+  " before training), or for all that were kept (train.keep_every).",
+)
+_NEIGHBORS = flags.DEFINE_bool(
+  "neighbors", False, "Chains, and the training image nearest to their ends."
+)
+_SHOW = flags.DEFINE_enum(
+  "show",
+  None,
+  figures.SHOW,
+  "States of a chain, or means of its transitions (default with --neighbors).",
+)
+_DATA_PATH = flags.DEFINE_string(
+  "data_path", None, "Where the data set is now, if not where the run had it."
 )
 
 
 def main(argv: list[str]) -> None:
-  """Samples and writes a grid."""
+  """Checks the flags, loads the model, draws and writes."""
   del argv
-  seeds = parse_seeds(_SEEDS.value)
-  out = pathlib.Path(_OUT.value or pathlib.Path(_WORKDIR.value) / "samples.png")
-  plots.check_path(out)
-  model = load(_WORKDIR.value)
-  keys = keys_of(jax.random.key(0), seeds)
-  images = model.sample_keys(keys, num_steps=_NUM_STEPS.value, mean=_MEAN.value)
-  plots.save(out, plots.grid(images))
-  print(f"wrote {len(seeds)} images to {out}")
+  _check_flags()
+  out = _OUT.value or str(model.locate(_WORKDIR.value)[0] / _default_name())
+  drawing = _is_chains(out)
+  gif = (".gif",) if drawing else ()
+  allowed = gif if _GIF.value else (".png", ".npz", *gif)
+  outputs.check(out, allowed, folder=not drawing)
+  count = (_write_chains if drawing else _write_images)(out)
+  print(f"wrote {count} {'chains' if drawing else 'images'} to {out}")
 
 
-def parse_seeds(text: str) -> list[int]:
-  """The seeds that "0-3,7" names: [0, 1, 2, 3, 7].
+def _check_flags() -> None:
+  """Finds flags that do not go together, and lists of numbers that are none."""
+  for one, other in (
+    ("infuse", "seeds"),
+    ("infuse", "sample"),
+    ("infuse", "neighbors"),
+    ("gif", "neighbors"),
+  ):
+    if flags.FLAGS[one].value and flags.FLAGS[other].value:
+      raise UserError(f"--{one} does not go with --{other}; give one of them")
+  numbers = _infuse()[1] if _INFUSE.value else _seeds()
+  if _CHECKPOINTS.value and (not _INFUSE.value or len(numbers) > 1):
+    raise UserError("--checkpoints needs --infuse of one image, such as test:3")
+  if _CHECKPOINTS.value not in (None, "all"):
+    selection.parse_numbers(_CHECKPOINTS.value, "checkpoints")
 
-  Raises:
-    UserError: the text is not a list of numbers and ranges.
-  """
-  seeds = []
-  for part in text.split(","):
-    first, _, last = part.strip().partition("-")
-    if not first.isdecimal() or (last and not last.isdecimal()):
-      raise UserError(
-        f"--seeds is {text!r}; allowed are forms like 5, 0-63 and 1,4,9-12"
-      )
-    low, high = int(first), int(last or first)
-    if high < low or high >= 2**32:
-      raise UserError(f"--seeds has {part!r}; ranges run upwards and stay below 2**32")
-    seeds.extend(range(low, high + 1))
-  return seeds
+
+def _is_chains(out: str) -> bool:
+  asked = _CHAIN.value or _GIF.value or _NEIGHBORS.value or _INFUSE.value
+  return bool(asked) or out.lower().endswith(".gif")
+
+
+def _is_strip() -> bool:
+  animated = _GIF.value or (_OUT.value or "").lower().endswith(".gif")
+  return not animated and bool(_CHAIN.value or _NEIGHBORS.value)
+
+
+def _default_name() -> str:
+  names = {"infusion": _INFUSE, "neighbors": _NEIGHBORS, "chains": _CHAIN}
+  name = next((name for name, flag in names.items() if flag.value), "samples")
+  return f"{name}.{'gif' if _GIF.value else 'png'}"
+
+
+def _seeds() -> list[int]:
+  default = "0-7" if _is_strip() else "0-63"
+  return selection.parse_numbers(_SEEDS.value or default, "seeds")
+
+
+def _infuse() -> tuple[str, list[int]]:
+  return selection.parse_images(_INFUSE.value, "infuse")
+
+
+def _sampling() -> dict[str, Any]:
+  return {"num_steps": _NUM_STEPS.value, "mean": _MEAN.value and not _SAMPLE.value}
+
+
+def _write_images(out: str) -> int:
+  seeds = _seeds()
+  trained = model.load(_WORKDIR.value)
+  images = trained.sample_keys(selection.keys(seeds), **_sampling())
+  if outputs.is_folder(out):
+    outputs.save_folder(out, images, seeds)
+  elif out.lower().endswith(".npz"):
+    outputs.save_arrays(out, {"images": images, "seeds": np.array(seeds)})
+  else:
+    plots.save(out, plots.grid(images))
+  return len(images)
+
+
+def _write_chains(out: str) -> int:
+  trained = model.load(_WORKDIR.value)
+  frames = _infusion(trained) if _INFUSE.value else _chains(trained)
+  if out.lower().endswith(".npz"):
+    outputs.save_arrays(out, frames.arrays())
+  elif out.lower().endswith(".gif"):
+    plots.save_bytes(out, frames.gif())
+  else:
+    plots.save(out, frames.strip())
+  return len(frames.images)
+
+
+def _chains(trained: Model) -> Frames:
+  seeds = _seeds()
+  # Data first: if they cannot be read, that should not come as a surprise later.
+  dataset = _dataset(trained) if _NEIGHBORS.value else None
+  show = _SHOW.value or ("means" if _NEIGHBORS.value else "states")
+  frames = figures.model_chains(
+    trained, selection.keys(seeds), show=show, **_sampling()
+  )
+  frames = dataclasses.replace(frames, rows=[f"seed {seed}" for seed in seeds])
+  if dataset is None:
+    return frames
+  frames, found = figures.with_neighbors(frames, dataset.train, dataset.levels)
+  print(
+    f"distance to the nearest training image: mean {found.distance.mean():.3f},"
+    f" smallest {found.distance.min():.3f}"
+  )
+  return frames
+
+
+def _infusion(trained: Model) -> Frames:
+  split, numbers = _infuse()
+  targets = selection.select(_dataset(trained), split, numbers)
+  keys = selection.keys(numbers)
+  options = {"num_steps": _NUM_STEPS.value, "show": _SHOW.value or "states"}
+  if _CHECKPOINTS.value:
+    return figures.over_epochs(_epochs(trained), keys, targets, **options)
+  frames = figures.infusion_chains(trained, keys, targets, **options)
+  return dataclasses.replace(frames, rows=[f"{split} {number}" for number in numbers])
+
+
+def _epochs(trained: Model) -> Iterator[tuple[int, Model]]:
+  """The models of --checkpoints by epoch, from the untrained one on."""
+  kept = model.epochs(_WORKDIR.value)
+  wanted = [*([] if trained.config.train.init_from else [0]), *kept]
+  if _CHECKPOINTS.value != "all":
+    wanted = selection.parse_numbers(_CHECKPOINTS.value, "checkpoints")
+  if missing := [epoch for epoch in wanted if epoch and epoch not in kept]:
+    raise UserError(
+      f"--checkpoints has epoch {missing[0]}, which was not kept; kept are"
+      f" {', '.join(map(str, kept))} (train.keep_every keeps more)"
+    )
+  for epoch in wanted:
+    yield epoch, model.load(kept[epoch]) if epoch else model.untrained(trained)
+
+
+def _dataset(trained: Model) -> Dataset:
+  return selection.load_dataset(trained, _DATA_PATH.value)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 The rooms, from the ground up (a module imports only from those above it):
 `random`, `gaussian`, `schedules`, `chain`, `pixels`, `objectives`, `likelihood`,
-`config`, `networks`, `sampling`, `datasets`, `metrics`, `plots`, `training`,
-`model`.
+`config`, `networks`, `sampling`, `datasets`, `metrics`, `layout`, `plots`,
+`training`, `model`, `evaluation`, `figures`, `inpainting`, `report`.
 """
 
 from typing import Any

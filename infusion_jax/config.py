@@ -31,15 +31,41 @@ class DataConfig:
 
   Attributes:
     name: what to call the data set.
-    source: the reader: "sklearn", "tfds", "idx", "npz" or "images".
+    source: the reader: "sklearn", "tfds", "idx", "npz", "images" or "mat".
     path: file or folder, for sources that read one.
     cache_dir: folder for decoded arrays; empty: the user's cache folder.
+    crop: side in pixels of the square cut from the middle of every picture
+      before anything else; 0: none ("images" and "tfds" only, as the next two).
+    size: side in pixels that pictures are brought to; 0: as they are.
+    fit: how a picture that is not square becomes so: "crop": its shorter side is
+      brought to `size` and the middle kept; "stretch": both sides are.
+    grey: one channel of grey, whatever the pictures have ("images", "tfds").
+    bad_pictures: pictures that cannot be read "fail" or are left out, "skip"
+      ("images" only).
+    fold: which of the official folds, 1 to 5 ("mat" only).
+    max_images: at most so many training images and a fifth as many validation and
+      test images each, the first ones; 0: all.
   """
 
   name: str = "digits"
   source: str = "sklearn"
   path: str = ""
   cache_dir: str = ""
+  crop: int = 0
+  size: int = 0
+  fit: str = "crop"
+  grey: bool = False
+  bad_pictures: str = "fail"
+  fold: int = 1
+  max_images: int = 0
+
+  def __post_init__(self) -> None:
+    _one_of("data.fit", self.fit, ("crop", "stretch"))
+    _one_of("data.bad_pictures", self.bad_pictures, ("fail", "skip"))
+    _in_range("data.crop", self.crop, 0, 16_384)
+    _in_range("data.size", self.size, 0, 16_384)
+    _in_range("data.fold", self.fold, 1, 5)
+    _in_range("data.max_images", self.max_images, 0, 1_000_000_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,20 +73,40 @@ class ModelConfig:
   """The transition operator's network.
 
   Attributes:
-    name: "mlp".
-    hidden_sizes: units of the hidden layers.
+    name: "mlp", "conv" or "unet".
+    hidden_sizes: units of the hidden layers ("mlp").
     dtype: precision of the matrix products, "float32" or "bfloat16".
+    channels: feature maps of the levels, the coarsest first ("conv", "unet").
+    kernel_size: of the convolutions ("conv").
+    encoder: what the dense layer sees, "flat" pixels or those that a small "conv"
+      net has seen ("conv").
+    blocks: residual blocks per level, down and up each ("unet").
+    groups: of the group norms ("unet").
   """
 
   name: str = "mlp"
   hidden_sizes: tuple[int, ...] = (1200, 1200)
   dtype: str = "float32"
+  channels: tuple[int, ...] = (512, 256, 128)
+  kernel_size: int = 5
+  encoder: str = "flat"
+  blocks: int = 1
+  groups: int = 8
 
   def __post_init__(self) -> None:
     _one_of("model.dtype", self.dtype, ("float32", "bfloat16"))
+    _one_of("model.encoder", self.encoder, ("flat", "conv"))
+    _in_range("model.kernel_size", self.kernel_size, 2, 31)
+    _in_range("model.blocks", self.blocks, 1, 100)
+    _in_range("model.groups", self.groups, 1, 10_000)
     if any(size < 1 for size in self.hidden_sizes):
       raise UserError(
         f"model.hidden_sizes is {self.hidden_sizes}; every layer needs at least 1 unit"
+      )
+    if not self.channels or any(size < 1 for size in self.channels):
+      raise UserError(
+        f"model.channels is {self.channels}; at least one level with at least 1"
+        " feature map is needed"
       )
 
 

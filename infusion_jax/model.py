@@ -305,7 +305,8 @@ def epochs(path: StrPath) -> dict[int, pathlib.Path]:
     config, _, _ = _read_about(about, folder)
     epoch = int(about.get("epoch", step))
     if step == steps[-1] or epoch % max(config.train.keep_every, 1) == 0:
-      kept[epoch] = folder
+      # A run stopped within an epoch has a second checkpoint of its number.
+      kept.setdefault(epoch, folder)
   return kept
 
 

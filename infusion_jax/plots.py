@@ -8,33 +8,47 @@ by whole factors only, so that a pixel stays a sharp square.
 Letters in shapes: N images, R rows, T steps, H height, W width, C channels.
 """
 
-import functools
 import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from infusion_jax.errors import UserError
 from infusion_jax.files import StrPath, replacing
+from infusion_jax.layout import (
+  MARGIN,
+  Block,
+  Color,
+  Picture,
+  add_margin,
+  at_least,
+  check_count,
+  draw_text,
+  enlarge,
+  join,
+  panel,
+  text_size,
+  tile,
+  to_pil,
+  to_rgb,
+  wrap,
+)
+from infusion_jax.layout import (
+  to_uint8 as to_uint8,
+)
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
-Picture = NDArray[np.uint8]
-Color = int | tuple[int, int, int]
 Line = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
 
-_TILE_PIXELS = 64  # The default scale makes a tile at least this high or wide,
-_MAX_WIDTH = 2000  # unless the images together would then be wider than this.
-_MARGIN = 8  # White pixels around labelled pictures and tables.
 # Okabe and Ito's colours without yellow: distinct with any colour vision.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _NUMBER = re.compile(r"[-+−]?[\d.,]*\d\s*([±(%].*)?|[-–—]?|nan|[-−]?inf")
@@ -55,23 +69,6 @@ class Spacing(TypedDict, total=False):
   padding: int | None
   gap: int
   scale: int | None
-
-
-def to_uint8(images: ArrayLike, name: str = "images") -> Picture:
-  """Returns round(255 · clip(x, 0, 1)) of floats, and uint8 as it is; any shape.
-
-  Raises:
-    UserError: a value is NaN, or the type is neither float nor uint8.
-  """
-  array = np.asarray(images)
-  if array.dtype == np.uint8:
-    return array
-  if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-    raise UserError(f"{name} has dtype {array.dtype}; use a float type or uint8.")
-  values = array.astype(np.float32)
-  if bad := np.count_nonzero(np.isnan(values)):
-    raise UserError(f"{name} has {bad} NaN in {values.size} values; use [0, 1].")
-  return np.round(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def grid(
@@ -98,15 +95,15 @@ def grid(
   Raises:
     UserError: images, columns, padding or scale that cannot be drawn.
   """
-  tiles = _rgb(images, "images", "N")
+  tiles = to_rgb(images, "images", "N")
   columns = math.ceil(math.sqrt(len(tiles))) if columns is None else columns
-  columns = min(_at_least(1, columns, "columns"), len(tiles))
-  tiles, padding = _enlarge(tiles, columns, scale, padding)
+  columns = min(at_least(1, columns, "columns"), len(tiles))
+  tiles, padding = enlarge(tiles, columns, scale, padding)
   places = np.empty((-(-len(tiles) // columns) * columns, *tiles.shape[1:]), np.uint8)
   places[:] = background
   places[: len(tiles)] = tiles
   places = places.reshape(-1, columns, *tiles.shape[1:])
-  return _tile(places, padding, background, border=padding)
+  return tile(places, padding, background, border=padding)
 
 
 def gif(
@@ -129,8 +126,8 @@ def gif(
   Raises:
     UserError: chains that cannot be drawn, or times below 20 ms.
   """
-  _at_least(20, min(frame_ms, hold_ms), "frame_ms or hold_ms")
-  frames = [_image(grid(step, **layout)) for step in _rgb(chains, "chains", "T, N")]
+  at_least(20, min(frame_ms, hold_ms), "frame_ms or hold_ms")
+  frames = [to_pil(grid(step, **layout)) for step in to_rgb(chains, "chains", "T, N")]
   flat = [f if f.mode == "L" else f.quantize(dither=Image.Dither.NONE) for f in frames]
   times = [frame_ms] * (len(flat) - 1) + [hold_ms]
   buffer = io.BytesIO()
@@ -165,14 +162,14 @@ def strip(
   Raises:
     UserError: images that cannot be drawn, or a wrong number of labels.
   """
-  tiles = _rgb(chains, "chains", "R, T")
+  tiles = to_rgb(chains, "chains", "R, T")
   labels = tiles.shape[1] * [""] if column_labels is None else column_labels
-  _check_count(labels, tiles.shape[1], "column_labels")
-  blocks = [_Block(tiles, labels)]
+  check_count(labels, tiles.shape[1], "column_labels")
+  blocks = [Block(tiles, labels)]
   if last is not None:
-    blocks.append(_Block(_rgb(last, "last", "R")[:, None], [last_label]))
+    blocks.append(Block(to_rgb(last, "last", "R")[:, None], [last_label]))
   rows = None if row_labels is None else [(label,) for label in row_labels]
-  return _panel(blocks, rows, **spacing)
+  return panel(blocks, rows, **spacing)
 
 
 def neighbors(
@@ -204,11 +201,11 @@ def inpainting(
   Raises:
     UserError: images that cannot be drawn.
   """
-  first = _rgb(originals, "originals", "R")[:, None]
-  second = _rgb(starts, "starts", "R")[:, None]
-  third = _rgb(results, "results", "R, restarts")
+  first = to_rgb(originals, "originals", "R")[:, None]
+  second = to_rgb(starts, "starts", "R")[:, None]
+  third = to_rgb(results, "results", "R, restarts")
   parts = zip((first, second, third), titles, strict=True)
-  return _panel([_Block(tiles, [title]) for tiles, title in parts], **spacing)
+  return panel([Block(tiles, [title]) for tiles, title in parts], **spacing)
 
 
 def labelled_rows(
@@ -232,7 +229,7 @@ def labelled_rows(
   Raises:
     UserError: images that cannot be drawn, or wrong numbers of labels or headers.
   """
-  rows = [_rgb(images, f"groups[{key!r}]", "N") for key, images in groups.items()]
+  rows = [to_rgb(images, f"groups[{key!r}]", "N") for key, images in groups.items()]
   labels = [(key,) if isinstance(key, str) else key for key in groups]
   if len({(len(k), *r.shape[1:]) for k, r in zip(labels, rows, strict=True)}) != 1:
     raise UserError(
@@ -240,12 +237,12 @@ def labelled_rows(
     )
   wanted = len(labels[0]) + 1
   headers = headers or wanted * [""]
-  _check_count(headers, wanted, "headers")
+  check_count(headers, wanted, "headers")
   most = max(map(len, rows))
   tiles = np.full((len(rows), most, *rows[0].shape[1:]), 255, np.uint8)
   for places, row in zip(tiles, rows, strict=True):
     places[: len(row)] = row
-  return _panel([_Block(tiles, headers[-1:])], labels, headers[:-1], **spacing)
+  return panel([Block(tiles, headers[-1:])], labels, headers[:-1], **spacing)
 
 
 def curves(
@@ -287,7 +284,7 @@ def curves(
 
   left = {label: _points(label, line) for label, line in series.items()}
   right = {label: _points(label, line) for label, line in (secondary or {}).items()}
-  _at_least(1, len(left), "the number of lines")
+  at_least(1, len(left), "the number of lines")
   colors = _line_colors(len(left) + len(right), ordered)
   figure = Figure(figsize=size, dpi=150, layout="constrained")
   figure.suptitle(title, fontsize="large")
@@ -386,13 +383,13 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> Picture:
   """
   columns = []
   for header, *cells in _columns(headers, rows):
-    pictures = [_text(header or " ", 18, bold=True)]
-    pictures += [_text(cell or " ", 18) for cell in cells]
-    column = _join(pictures, axis=0, gap=10, align=_is_numeric(cells))
-    columns.append(_frame(column, 10, 16))
-  out = _join(columns, axis=1)
+    pictures = [draw_text(header or " ", 18, bold=True)]
+    pictures += [draw_text(cell or " ", 18) for cell in cells]
+    column = join(pictures, axis=0, gap=10, align=_is_numeric(cells))
+    columns.append(add_margin(column, 10, 16))
+  out = join(columns, axis=1)
   out[[1, len(pictures[0]) + 14, -2]] = 64
-  return _frame(out, _MARGIN, _MARGIN)
+  return add_margin(out, MARGIN, MARGIN)
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -407,9 +404,9 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str
 
 
 def _columns(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[list[str]]:
-  _at_least(1, len(headers), "the number of headers")
+  at_least(1, len(headers), "the number of headers")
   for index, row in enumerate(rows):
-    _check_count(row, len(headers), f"row {index}")
+    check_count(row, len(headers), f"row {index}")
   return [
     [_cell(item) for item in column] for column in zip(headers, *rows, strict=True)
   ]
@@ -426,9 +423,11 @@ def _is_numeric(cells: Sequence[str]) -> bool:
 
 def caption(picture: Picture, text: str) -> Picture:
   """Adds text beneath a picture [H', W', 3], wrapped to its width (at least 240)."""
-  size = _text_size(picture.shape[1])
-  lines = _wrap(text, max(picture.shape[1] - 2 * _MARGIN, 240), size)
-  return _join([picture, _frame(_text(lines, size, align=0.0), 6, _MARGIN)], axis=0)
+  size = text_size(picture.shape[1])
+  lines = wrap(text, max(picture.shape[1] - 2 * MARGIN, 240), size)
+  return join(
+    [picture, add_margin(draw_text(lines, size, align=0.0), 6, MARGIN)], axis=0
+  )
 
 
 def check_path(path: StrPath, allowed: Sequence[str] = (".png",)) -> Path:
@@ -453,7 +452,7 @@ def save(path: StrPath, picture: Picture) -> None:
       f"a picture is uint8 [H, W, 1 or 3], not {picture.dtype} {picture.shape}."
     )
   buffer = io.BytesIO()
-  _image(picture).save(buffer, format="PNG")
+  to_pil(picture).save(buffer, format="PNG")
   save_bytes(path, buffer.getvalue())
 
 
@@ -472,191 +471,3 @@ def save_bytes(path: StrPath, content: bytes) -> None:
     raise UserError(
       f"cannot write {str(path)!r}: {error.strerror or error}."
     ) from error
-
-
-# Layout.
-
-
-class _Block(NamedTuple):
-  tiles: Picture  # [R, columns, H, W, 3]
-  labels: Sequence[str]  # one a column, or one over the whole block
-
-
-def _panel(
-  blocks: Sequence[_Block],
-  row_labels: Sequence[tuple[str, ...]] | None = None,
-  headers: Sequence[str] = (),
-  padding: int | None = None,
-  gap: int = 16,
-  scale: int | None = None,
-) -> Picture:
-  """Blocks of images side by side, with labels over them and before their rows."""
-  if len({(b.tiles.shape[0], *b.tiles.shape[2:]) for b in blocks}) > 1:
-    shapes = [b.tiles.shape for b in blocks]
-    raise UserError(f"the parts differ in rows or image size: {shapes}.")
-  total = sum(block.tiles.shape[1] for block in blocks)
-  scaled = [_enlarge(block.tiles, total, scale, padding) for block in blocks]
-  parts = [_tile(tiles, padding) for tiles, padding in scaled]
-  padding = scaled[0][1]
-  size = _text_size(sum(part.shape[1] for part in parts))
-  columns = []
-  if row_labels is not None:
-    _check_count(row_labels, len(blocks[0].tiles), "row_labels")
-    names = list(zip(*row_labels, strict=True))
-    for header, texts in zip(headers or [""] * len(names), names, strict=True):
-      labels = _labels(texts, len(parts[0]), padding, size, axis=0)
-      columns.append(_join([_text(header, size), labels], axis=0, gap=4, align=1.0))
-  for block, part in zip(blocks, parts, strict=True):
-    labels = _labels(block.labels, part.shape[1], padding, size, axis=1)
-    columns.append(_join([labels, part], axis=0, gap=4, align=0.5))
-  return _frame(_join(columns, axis=1, gap=gap, align=1.0), _MARGIN, _MARGIN)
-
-
-def _labels(
-  texts: Sequence[str], length: int, padding: int, size: int, axis: int
-) -> Picture:
-  """Texts at equal distances along an axis; every second, third, … if too long."""
-  pitch = (length + padding) / len(texts)
-  room, align = (max(pitch, 6 * size), 0.5) if axis else (math.inf, 1.0)
-  wrapped = [_wrap(text, room, size) for text in texts]
-  pictures = [np.moveaxis(_text(t, size, align=align), axis, 0) for t in wrapped]
-  length = max(length, *map(len, pictures))
-  spans = []
-  for i, picture in enumerate(pictures):
-    start = round((i + 0.5) * pitch - (padding + len(picture)) / 2)
-    start = min(max(start, 0), length - len(picture))
-    spans.append((start, start + len(picture)))
-  named = [i for i, picture in enumerate(pictures) if picture.size]
-  for stride in range(1, len(texts) + 1):
-    shown = named[::stride]
-    if all(spans[i][1] + 6 <= spans[j][0] for i, j in pairwise(shown)):
-      break
-  out = np.full((length, max(p.shape[1] for p in pictures), 3), 255, np.uint8)
-  for i in shown:
-    out[slice(*spans[i]), out.shape[1] - pictures[i].shape[1] :] = pictures[i]
-  return np.moveaxis(out, 0, axis)
-
-
-def _join(
-  pictures: Sequence[Picture], axis: int, gap: int = 0, align: float = 0.0
-) -> Picture:
-  """Pictures one after another; align is their place across: 0 start, 1 end."""
-  pictures = [p for p in pictures if p.size] or list(pictures[:1])
-  across = max(p.shape[1 - axis] for p in pictures)
-  parts = []
-  for index, picture in enumerate(pictures):
-    pad = [(0, 0)] * 3
-    pad[axis] = (gap if index else 0, 0)
-    room = across - picture.shape[1 - axis]
-    pad[1 - axis] = (int(room * align), room - int(room * align))
-    parts.append(np.pad(picture, pad, constant_values=255))
-  return np.concatenate(parts, axis)
-
-
-def _frame(picture: Picture, rows: int, columns: int) -> Picture:
-  """Adds white rows above and beneath, and white columns on both sides."""
-  pad = ((rows, rows), (columns, columns), (0, 0))
-  return np.pad(picture, pad, constant_values=255)
-
-
-def _tile(
-  tiles: Picture, padding: int, background: Color = 255, border: int = 0
-) -> Picture:
-  """Tiles [R, columns, H, W, 3] as one picture, with padding between them."""
-  rows, columns, height, width, _ = tiles.shape
-  down, right = height + padding, width + padding
-  shape = (
-    rows * down - padding + 2 * border,
-    columns * right - padding + 2 * border,
-    3,
-  )
-  out = np.empty(shape, np.uint8)
-  out[:] = background
-  for row, column in np.ndindex(rows, columns):
-    top, left = border + row * down, border + column * right
-    out[top : top + height, left : left + width] = tiles[row, column]
-  return out
-
-
-def _enlarge(
-  tiles: Picture, columns: int, scale: int | None, padding: int | None
-) -> tuple[Picture, int]:
-  """Enlarged tiles [..., H, W, 3], and the padding; chooses what is None."""
-  height, width = tiles.shape[-3:-1]
-  if scale is None:
-    wanted = math.ceil(_TILE_PIXELS / max(height, width))
-    scale = max(1, min(wanted, _MAX_WIDTH // (columns * width)))
-  padding = max(1, scale // 2) if padding is None else padding
-  _at_least(1, scale, "scale")
-  _at_least(0, padding, "padding")
-  return tiles.repeat(scale, axis=-3).repeat(scale, axis=-2), padding
-
-
-def _rgb(images: ArrayLike, name: str, axes: str) -> Picture:
-  """Images as uint8 of three channels, their shape checked: [axes, H, W, C]."""
-  array = np.asarray(images)
-  right = array.ndim == axes.count(",") + 4 and array.shape[-1] in (1, 3)
-  if not right or not array.size:
-    raise UserError(
-      f"{name} has shape {array.shape}; give [{axes}, H, W, 1 or 3], none of them 0."
-    )
-  return np.broadcast_to(to_uint8(array, name), (*array.shape[:-1], 3))
-
-
-def _image(picture: Picture) -> Image.Image:
-  """A PIL image, of one channel where the picture is grey."""
-  grey = np.all(picture == picture[..., :1])
-  return Image.fromarray(np.ascontiguousarray(picture[..., 0] if grey else picture))
-
-
-@functools.cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-  """DejaVu Sans, the font of the curves too; it has Greek letters and signs."""
-  import matplotlib
-
-  file = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-  return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf", file), size)
-
-
-def _text_size(width: int) -> int:
-  """A size of letters that stays readable when a wide picture is shown smaller."""
-  return min(max(width // 64, 14), 24)
-
-
-def _text(text: str, size: int, bold: bool = False, align: float = 0.5) -> Picture:
-  """Lines of black text on white, cut to their width; of no size without text."""
-  if not text:
-    return np.zeros((0, 0, 3), np.uint8)
-  font, lines = _font(size, bold), text.split("\n")
-  pitch, widths = sum(font.getmetrics()), [math.ceil(font.getlength(t)) for t in lines]
-  image = Image.new("RGB", (max(widths), pitch * len(lines)), "white")
-  draw = ImageDraw.Draw(image)
-  for index, (line, width) in enumerate(zip(lines, widths, strict=True)):
-    draw.text((int(align * (image.width - width)), index * pitch), line, "black", font)
-  return np.asarray(image)
-
-
-def _wrap(text: str, width: float, size: int) -> str:
-  """Breaks lines between words where they would exceed the width in pixels."""
-  lines = []
-  for paragraph in text.split("\n"):
-    line = ""
-    for word in paragraph.split():
-      longer = f"{line} {word}".strip()
-      if line and _font(size).getlength(longer) > width:
-        lines.append(line)
-        longer = word
-      line = longer
-    lines.append(line)
-  return "\n".join(lines)
-
-
-def _at_least(least: int, value: int, name: str) -> int:
-  if value < least:
-    raise UserError(f"{name} is {value}; it must be at least {least}.")
-  return value
-
-
-def _check_count(items: Sequence[Any], count: int, name: str) -> None:
-  if len(items) != count:
-    raise UserError(f"{name} has {len(items)} entries; it needs {count}.")

@@ -48,7 +48,9 @@ class Chains(NamedTuple):
   mask: Array | None
 
 
-def operator(network: Network, weights: Weights, num_steps: int):
+def operator(
+  network: Network, weights: Weights, num_steps: int
+) -> tuple[chain.Transition, PyTree]:
   """The transition with fixed statistics, and its `num_steps` rows.
 
   More rows than trained with repeat the last one, statistics included.
@@ -113,11 +115,22 @@ def inpaint(
     [B, H, W, C]: known pixels bit-identical to the input, the others the mean of
     the last transition.
   """
-  transition, steps = operator(network, weights, num_steps)
-  start = chain.repeat_for_batch(weights.infusion.prior, images.shape[0])
-  draw = chain.clamping(images, known)
-  result = chain.run(keys, start, transition, steps, draw)
-  return jnp.where(known, images, result.prediction.mean)
+  prediction = _clamped(network, weights, keys, images, known, num_steps).prediction
+  return jnp.where(known, images, prediction.mean)
+
+
+def clamped_chains(
+  network: Network,
+  weights: Weights,
+  keys: Array,
+  images: Array,
+  known: Array,
+  num_steps: int,
+) -> Chains:
+  """The chains of `inpaint`, state by state; their means are not clamped."""
+  return _clamped(
+    network, weights, keys, images, known, num_steps, record=_look
+  ).trace._replace(mask=None)
 
 
 def _generate(
@@ -126,6 +139,21 @@ def _generate(
   transition, steps = operator(network, weights, num_steps)
   start = chain.repeat_for_batch(weights.infusion.prior, keys.shape[0])
   return chain.generate(keys, start, transition, steps, **options)
+
+
+def _clamped(
+  network: Network,
+  weights: Weights,
+  keys: Array,
+  images: Array,
+  known: Array,
+  num_steps: int,
+  **options: Any,
+) -> chain.Result:
+  transition, steps = operator(network, weights, num_steps)
+  start = chain.repeat_for_batch(weights.infusion.prior, images.shape[0])
+  draw = chain.clamping(images, known)
+  return chain.run(keys, start, transition, steps, draw, **options)
 
 
 def _look(visit: chain.Visit) -> Chains:

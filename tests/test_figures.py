@@ -61,11 +61,9 @@ def test_infusion_chains_set_their_targets_apart(model, keys):
 def test_epochs_stand_under_each_other(model, keys):
   target = (digits.load("digits").test[:1] / 17).astype(np.float32)
   untrained = models.untrained(model)
-  frames = figures.over_epochs(
-    iter([(0, untrained), (300, model)]), keys[:1], target, num_steps=12
-  )
+  frames = figures.over_epochs(iter([(0, untrained), (300, model)]), keys[:1], target)
   assert frames.rows == ["untrained", "epoch 300"]
-  assert frames.images.shape == (2, 13, 8, 8, 1)
+  assert frames.images.shape == (2, 11, 8, 8, 1)
   np.testing.assert_array_equal(frames.last, np.repeat(target, 2, axis=0))
   # The same noise in both rows; what the network makes of it differs.
   np.testing.assert_array_equal(frames.images[0, 0], frames.images[1, 0])

@@ -28,11 +28,8 @@ class StandIn(types.ModuleType):
     self.closed = True
 
   def remote(self, work):
-    return types.SimpleNamespace(
-      options=lambda **options: types.SimpleNamespace(
-        remote=lambda job: types.SimpleNamespace(run=lambda: work(job))
-      )
-    )
+    starter = types.SimpleNamespace(remote=lambda job: lambda: work(job))
+    return types.SimpleNamespace(options=lambda **options: starter)
 
   def wait(self, references, timeout):
     return references[:1], references[1:]
@@ -41,7 +38,7 @@ class StandIn(types.ModuleType):
     self.cancelled.append(reference)
 
   def get(self, reference):
-    return reference.run()
+    return reference()
 
 
 @pytest.fixture
@@ -69,12 +66,17 @@ def test_here_jobs_run_in_order():
   assert done == [jobs.Done(0, "A"), jobs.Done(1, "B")]
 
 
+def test_here_no_job_begins_after_one_was_asked_to_stop():
+  answers = iter([False, True])
+  done = list(jobs.here(str.upper, ["a", "b"], asked=lambda: next(answers)))
+  assert done == [jobs.Done(0, "A")]
+
+
 def test_failed_jobs_are_tried_again(ray):
   told = []
   done = list(jobs.on_ray(failing(2), ["good", "bad"], say=told.append))
   assert sorted(done) == [jobs.Done(0, "GOOD"), jobs.Done(1, "BAD")]
   assert told == ["job 2 failed (RuntimeError: no luck); it is tried again"] * 2
-  assert ray.closed
 
 
 def test_jobs_that_keep_failing_do_not_stop_the_others(ray):
@@ -97,21 +99,34 @@ def test_asked_to_stop_all_jobs_are_interrupted(ray):
   assert len(ray.cancelled) == 2 and len(done) == 2
 
 
+def test_a_ray_that_was_started_is_shut_down(ray):
+  with jobs.connected(jobs.Ray()):
+    assert ray.started and not ray.closed
+  assert ray.closed
+
+
 def test_a_ray_that_runs_already_is_not_shut_down(ray):
   ray.started = True
-  assert list(jobs.on_ray(str.upper, ["a"])) == [jobs.Done(0, "A")]
+  with jobs.connected(jobs.Ray()):
+    pass
   assert not ray.closed
 
 
 def test_no_ray_at_the_address(ray):
-  with pytest.raises(UserError, match="'nowhere'; no Ray"):
-    list(jobs.on_ray(str.upper, ["a"], jobs.Ray(ray_address="nowhere")))
+  with (
+    pytest.raises(UserError, match="'nowhere'; no Ray"),
+    jobs.connected(jobs.Ray(ray_address="nowhere")),
+  ):
+    pass
 
 
 def test_ray_that_is_not_installed(monkeypatch):
   monkeypatch.setitem(sys.modules, "ray", None)
-  with pytest.raises(UserError, match=r"pip install 'infusion_jax\[ray\]'"):
-    list(jobs.on_ray(str.upper, ["a"]))
+  with (
+    pytest.raises(UserError, match=r"pip install 'infusion_jax\[ray\]'"),
+    jobs.connected(jobs.Ray()),
+  ):
+    pass
 
 
 def test_wrong_options_are_refused():

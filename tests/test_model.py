@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import gc
 import io
 import json
 import os
@@ -86,7 +87,7 @@ def test_its_images_are_digits(model, images):
   distance = np.linalg.norm(found.reshape(64, 1, 64) - train, axis=-1).min(1)
   noise = np.linalg.norm(train.mean(0) - train, axis=-1).mean()
   assert np.median(distance) < 0.5 * noise
-  assert model.log_likelihood(jax.random.key(1), images).mean() > -100
+  assert model.log_likelihood(jax.random.key(1), images, 16).mean() > -100
 
 
 # Loading.
@@ -267,6 +268,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
   ("damage", "told"), DAMAGES.items(), ids=lambda v: getattr(v, "__name__", "")
 )
@@ -275,6 +277,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_sentence(copied, damage, told):
   damage(copied)
   before = tree(workdir.parent)
   result = launch("sample", f"--workdir={workdir}", f"--out={workdir.parent}/x.png")
+  gc.collect()  # What Orbax leaves behind of unfinished reads complains here.
   assert result.returncode == 2
   assert result.stdout == ""
   (line,) = result.stderr.splitlines()
@@ -313,11 +316,9 @@ def test_a_sample_is_the_mean_and_noise(model):
 
 def test_chains_start_at_the_prior_and_end_with_the_picture(model):
   key = jax.random.key(0)
-  chains = model.chain(key, 3, num_steps=12)
-  assert chains.states.shape == chains.means.shape == (3, 12, 8, 8, 1)
-  np.testing.assert_allclose(
-    chains.means[:, -1], model.sample(key, 3, num_steps=12), atol=1e-6
-  )
+  chains = model.chain(key, 3)
+  assert chains.states.shape == chains.means.shape == (3, 10, 8, 8, 1)
+  np.testing.assert_allclose(chains.means[:, -1], model.sample(key, 3), atol=1e-6)
   many = model.chain(key, 200).states[:, 0]
   prior = repeat_for_batch(model.weights.infusion.prior, 200)
   error = (many - prior.mean) / np.sqrt(prior.variance)
@@ -353,20 +354,18 @@ def test_known_pixels_come_out_bit_identical(model, images, kind):
   )
 
 
-def test_estimates_are_ordered_and_per_image(model, images):
+def test_estimates_of_integers_and_reals(model, images):
   key = jax.random.key(0)
-  found = model.estimate(key, images, 32)
+  found = model.estimate(key, images, 16)
   assert found.bound.shape == found.importance.shape == (4,)
   assert np.all(found.bound < found.importance)
-  assert np.all((found.ess >= 1 - 1e-4) & (found.ess <= 32))
-  np.testing.assert_array_equal(model.log_likelihood(key, images, 32), found.importance)
-  one = model.estimate(key, images, 1)
-  np.testing.assert_allclose(one.bound, one.importance, rtol=1e-5)
-  some = model.log_likelihood(key, images[:2], 32)
-  np.testing.assert_allclose(some, found.importance[:2], rtol=1e-4)
-  # Reals are scored as they are: no noise of dequantization between two of them.
-  real = (images + 0.5).astype(np.float32) / 17
-  assert np.all(model.log_likelihood(key, real, 32) > -300)
+  assert np.all((found.ess >= 1 - 1e-4) & (found.ess <= 16))
+  np.testing.assert_array_equal(model.log_likelihood(key, images, 16), found.importance)
+  # Integers are dequantized, each time anew; reals are scored as they are.
+  other = model.estimate(jax.random.key(1), images, 16)
+  assert np.abs(other.bound - found.bound).min() > 1e-3
+  real = model.estimate(key, (images + 0.5).astype(np.float32) / 17, 16)
+  assert np.all(real.importance > found.bound)
 
 
 @pytest.mark.parametrize(

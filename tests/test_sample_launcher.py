@@ -112,6 +112,8 @@ def test_chains_and_animation(tmp_path, model):
     out = tmp_path / f"{len(flags)}.gif"
     sample(*flags, "--seeds=0-2", f"--out={out}")
     assert out.read_bytes() == frames.gif()
+  sample("--chain", f"--out={tmp_path}/default.npz")
+  assert arrays(tmp_path / "default.npz")["images"].shape[0] == 8
   sample("--chain", "--seeds=0-2", f"--out={tmp_path}/x.npz")
   np.testing.assert_array_equal(arrays(tmp_path / "x.npz")["images"], frames.images)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from infusion_jax.datasets import splits
-from infusion_jax.datasets.dataset import Dataset
+from infusion_jax.datasets.dataset import SPLITS, Dataset
 from infusion_jax.errors import UserError
 
 LEVELS = 17
@@ -28,17 +28,39 @@ def load(
     UserError: The name is another one, or a path is given.
   """
   del cache_dir
+  _check(name, path)
+  images, _ = _digits()
+  train, validation, test = splits.split_shuffled(images, "dataset 'digits'")
+  return Dataset(name, train, validation, test, LEVELS)
+
+
+def labels(
+  name: str, path: str | None = None, *, cache_dir: str | None = None
+) -> dict[str, np.ndarray]:
+  """Returns which digits the images of `load` are, by split, int32 [N].
+
+  Raises:
+    UserError: See `load`.
+  """
+  del cache_dir
+  _check(name, path)
+  _, digits = _digits()
+  return dict(
+    zip(SPLITS, splits.split_shuffled(digits, "dataset 'digits'"), strict=True)
+  )
+
+
+def _check(name: str, path: str | None) -> None:
   if name != "digits":
     raise UserError(f"data.name is {name!r}; source 'sklearn' has only 'digits'")
   if path:
     raise UserError(f"data.path is {path!r}; source 'sklearn' reads no path")
-  train, validation, test = splits.split_shuffled(_images(), "dataset 'digits'")
-  return Dataset(name, train, validation, test, LEVELS)
 
 
-def _images() -> np.ndarray:
-  """Returns all digits, uint8 [1797, 8, 8, 1]."""
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+  """Returns all digits, uint8 [1797, 8, 8, 1], and which they are, int32 [1797]."""
   # Imported here because it takes a second and other sources do not need it.
   from sklearn.datasets import load_digits
 
-  return load_digits().images.astype(np.uint8)[..., None]
+  digits = load_digits()
+  return digits.images.astype(np.uint8)[..., None], digits.target.astype(np.int32)

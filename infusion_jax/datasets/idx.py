@@ -13,7 +13,8 @@ from infusion_jax.datasets.dataset import Dataset
 from infusion_jax.errors import UserError
 
 IMAGE_MAGIC = 2051
-_HEADER = struct.Struct(">4I")
+LABEL_MAGIC = 2049
+_KINDS = {IMAGE_MAGIC: "an image file", LABEL_MAGIC: "a label file"}
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -47,8 +48,50 @@ def load(
   return Dataset(name, train, validation, read_images(test_file))
 
 
+def labels(
+  name: str, path: str | None = None, *, cache_dir: str | None = None
+) -> dict[str, np.ndarray]:
+  """Loads the classes of the images of `load` from the folder's label files.
+
+  These are named like the image files, with `labels` and `idx1` in the places of
+  `images` and `idx3`.
+
+  Returns:
+    By split, int32 [N].
+
+  Raises:
+    UserError: A file is missing or unsound.
+  """
+  del name, cache_dir
+  folder = files.existing_path(path, "idx")
+  train_file, test_file = (_find(folder, part, "labels") for part in ("train", "t10k"))
+  train, validation = splits.carve_validation(
+    read_labels(train_file), f"idx file {train_file}"
+  )
+  return {"train": train, "validation": validation, "test": read_labels(test_file)}
+
+
+def read_labels(path: pathlib.Path) -> np.ndarray:
+  """Reads one idx file of labels, int32 [N].
+
+  Raises:
+    UserError: See `read_images`.
+  """
+  return _read(path, LABEL_MAGIC).astype(np.int32)
+
+
 def read_images(path: pathlib.Path) -> np.ndarray:
   """Reads one idx file of images, uint8 [N, H, W, 1].
+
+  Raises:
+    UserError: The file cannot be read, is damaged, holds no images, or is
+      longer or shorter than its header says.
+  """
+  return _read(path, IMAGE_MAGIC)[..., None]
+
+
+def _read(path: pathlib.Path, magic: int) -> np.ndarray:
+  """Reads an idx file of bytes, uint8, of as many dimensions as `magic` ends in.
 
   Whether it is compressed is told by its content: browsers unpack files and
   leave them their names.
@@ -62,7 +105,7 @@ def read_images(path: pathlib.Path) -> np.ndarray:
       compressed = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     size = path.stat().st_size
     with gzip.open(path) if compressed else path.open("rb") as stream:
-      shape = _parse_header(stream.read(_HEADER.size), path)
+      shape = _parse_header(stream.read(_header(magic).size), magic, path)
       expected = math.prod(shape)
       ratio = files.MAX_DEFLATE_RATIO if compressed else 1
       if expected > size * ratio:
@@ -75,21 +118,24 @@ def read_images(path: pathlib.Path) -> np.ndarray:
   if len(data) != expected:
     found = "more" if len(data) > expected else f"{len(data)} bytes"
     raise _length_error(path, shape, f"{found} follow")
-  return np.frombuffer(data, np.uint8).reshape(*shape, 1)
+  return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _parse_header(header: bytes, path: pathlib.Path) -> tuple[int, int, int]:
-  """Returns number of images, height and width."""
-  if len(header) < _HEADER.size:
+def _header(magic: int) -> struct.Struct:
+  """The magic number, then the dimensions, whose number is its last byte."""
+  return struct.Struct(f">{1 + magic % 256}I")
+
+
+def _parse_header(header: bytes, wanted: int, path: pathlib.Path) -> tuple[int, ...]:
+  """Returns number of images, height and width; or the number of labels."""
+  kind, form = _KINDS[wanted], _header(wanted)
+  if len(header) < form.size:
     raise UserError(
-      f"idx file {path}: header has {len(header)} bytes, an image file has"
-      f" {_HEADER.size}"
+      f"idx file {path}: header has {len(header)} bytes, {kind} has {form.size}"
     )
-  magic, *shape = _HEADER.unpack(header)
-  if magic != IMAGE_MAGIC:
-    raise UserError(
-      f"idx file {path}: magic number is {magic}, an image file has {IMAGE_MAGIC}"
-    )
+  magic, *shape = form.unpack(header)
+  if magic != wanted:
+    raise UserError(f"idx file {path}: magic number is {magic}, {kind} has {wanted}")
   if 0 in shape:
     raise UserError(
       f"idx file {path}: dimensions are {_times(shape)}, at least one image of at"
@@ -109,9 +155,10 @@ def _times(shape: tuple[int, ...] | list[int]) -> str:
   return " x ".join(str(size) for size in shape)
 
 
-def _find(folder: pathlib.Path, part: str) -> pathlib.Path:
+def _find(folder: pathlib.Path, part: str, what: str = "images") -> pathlib.Path:
+  dimensions = {"images": 3, "labels": 1}[what]
   names = [
-    f"{part}-images{separator}idx3-ubyte{ending}"
+    f"{part}-{what}{separator}idx{dimensions}-ubyte{ending}"
     for separator in "-."
     for ending in ("", ".gz")
   ]
@@ -119,5 +166,5 @@ def _find(folder: pathlib.Path, part: str) -> pathlib.Path:
     if (folder / name).is_file():
       return folder / name
   raise UserError(
-    f"idx folder {folder}: has no {part} images, allowed names are {', '.join(names)}"
+    f"idx folder {folder}: has no {part} {what}, allowed names are {', '.join(names)}"
   )

@@ -4,7 +4,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from infusion_jax.datasets import digits, idx, npz, tfds
+import numpy as np
+
+from infusion_jax.datasets import digits, idx, images, mat, npz, tfds
 from infusion_jax.datasets.dataset import Dataset
 from infusion_jax.errors import UserError
 
@@ -15,6 +17,17 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
   "tfds": tfds.load,
   "idx": idx.load,
   "npz": npz.load,
+  "images": images.load,
+  "mat": mat.load,
+}
+
+# Sources that know classes. Each function takes what that of `SOURCES` takes and
+# returns, by split, the classes of the images that one returns, int32 [N].
+LABELS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
+  "sklearn": digits.labels,
+  "tfds": tfds.labels,
+  "idx": idx.labels,
+  "images": images.labels,
 }
 
 
@@ -51,8 +64,34 @@ def load(
   return function(name, path or None, cache_dir=cache_dir, **options)
 
 
+def load_labels(
+  name: str,
+  source: str,
+  path: str | None = None,
+  *,
+  cache_dir: str | None = None,
+  **options: Any,
+) -> dict[str, np.ndarray]:
+  """Loads the classes of the images that `load` returns with the same arguments.
+
+  Returns:
+    By split, int32 [N], numbers from 0.
+
+  Raises:
+    UserError: The source knows no classes, these data have none, or what `load`
+      raises.
+  """
+  if source not in LABELS:
+    raise UserError(
+      f"data.source is {source!r}; sources that know labels are {', '.join(LABELS)}"
+    )
+  function = LABELS[source]
+  _check_options(source, function, options)
+  return function(name, path or None, cache_dir=cache_dir, **options)
+
+
 def _check_options(
-  source: str, function: Callable[..., Dataset], options: dict[str, Any]
+  source: str, function: Callable[..., Any], options: dict[str, Any]
 ) -> None:
   parameters = inspect.signature(function).parameters.values()
   allowed = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"cache_dir"}

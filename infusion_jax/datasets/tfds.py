@@ -3,18 +3,22 @@
 This is the only module that imports tensorflow_datasets.
 """
 
+import dataclasses
 import hashlib
 import os
 import pathlib
 import re
 import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tqdm
+from PIL import Image
 
 from infusion_jax.datasets import cache, files, splits
-from infusion_jax.datasets.dataset import Dataset
+from infusion_jax.datasets.dataset import SPLITS, Dataset
+from infusion_jax.datasets.geometry import Geometry
 from infusion_jax.errors import UserError
 
 FILE_FORMAT = "array_record"
@@ -29,11 +33,19 @@ _INFO = "dataset_info.json"
 
 
 def load(
-  name: str, path: str | None = None, *, cache_dir: str | None = None
+  name: str,
+  path: str | None = None,
+  *,
+  cache_dir: str | None = None,
+  crop: int = 0,
+  size: int = 0,
+  fit: str = "crop",
+  grey: bool = False,
 ) -> Dataset:
   """Loads a data set that `experiments.prepare_data` has prepared.
 
-  Any data set with an `image` feature of one shape will do. Its `validation`
+  Any data set with an `image` feature will do, of one shape if `size` is 0. The
+  usual 64x64 faces are celeb_a's with crop = 140 and size = 64. Its `validation`
   split is used where it has one, else the last sixth of `train`, at most 10,000
   images. MNIST and its replacements come in the order of their official files,
   the others in the order in which tfds stores them. Decoded arrays are cached.
@@ -43,6 +55,11 @@ def load(
     path: tfds's data folder, or the prepared folder itself; by default
       `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
     cache_dir: Where decoded arrays are kept; see `cache.default_dir`.
+    crop: See `geometry.Geometry`; if it, `size` and `grey` are left alone, images
+      are taken as they are.
+    size: See `geometry.Geometry`.
+    fit: See `geometry.Geometry`.
+    grey: See `geometry.Geometry`.
 
   Returns:
     Images uint8 [N, H, W, C] with 256 levels.
@@ -51,11 +68,49 @@ def load(
     UserError: The data are not prepared, damaged, or not images; nothing is
       downloaded.
   """
+  geometry = Geometry(crop, size, fit, grey)
+  plain = geometry == Geometry(fit=fit)
   folder = find_prepared(name, data_dir(path))
   sources = [file for file in folder.iterdir() if file.is_file()]
-  return cache.load_or_build(
-    name, sources, lambda: _decode(name, folder), cache_dir=cache_dir
+  dataset = cache.load_or_build(
+    name if plain else f"{name} {geometry}",
+    sources,
+    lambda: _decode(name, folder, None if plain else geometry),
+    cache_dir=cache_dir,
   )
+  return dataclasses.replace(dataset, name=name)
+
+
+def labels(
+  name: str,
+  path: str | None = None,
+  *,
+  cache_dir: str | None = None,
+  crop: int = 0,
+  size: int = 0,
+  fit: str = "crop",
+  grey: bool = False,
+) -> dict[str, np.ndarray]:
+  """Reads the `label` feature of the images that `load` returns.
+
+  Args:
+    name: As for `load`.
+    path: As for `load`.
+    cache_dir: Not used; labels need no decoding. Nor are the other arguments.
+    crop: Not used.
+    size: Not used.
+    fit: Not used.
+    grey: Not used.
+
+  Returns:
+    By split, int32 [N].
+
+  Raises:
+    UserError: The data have no such feature, or what `load` raises.
+  """
+  del cache_dir, crop, size, fit, grey
+  folder = find_prepared(name, data_dir(path))
+  return _read_splits(name, folder, "label", lambda label: np.int32(label))
 
 
 def data_dir(path: str | None) -> pathlib.Path:
@@ -137,14 +192,29 @@ def _version_key(info: pathlib.Path) -> tuple[int, ...] | None:
   return tuple(int(number) for number in version.split("."))
 
 
-def _decode(name: str, folder: pathlib.Path) -> Dataset:
+def _decode(name: str, folder: pathlib.Path, geometry: Geometry | None) -> Dataset:
+  def prepare(image: np.ndarray) -> np.ndarray:
+    if geometry is None:
+      return image
+    return geometry.apply(Image.fromarray(np.squeeze(image)))
+
+  return Dataset(name, **_read_splits(name, folder, "image", prepare))
+
+
+def _read_splits(
+  name: str,
+  folder: pathlib.Path,
+  feature: str,
+  prepare: Callable[[np.ndarray], np.ndarray],
+) -> dict[str, np.ndarray]:
+  """Returns a feature of every example, by split: [N, ...] of what `prepare` gives."""
   module = import_tfds()
   try:
     builder = module.builder_from_directory(folder, file_format=FILE_FORMAT)
-    _check_builder(builder, name, folder)
-    images = {
-      split: _decode_split(builder, split)
-      for split in ("train", "validation", "test")
+    _check_builder(builder, name, folder, feature)
+    rows = {
+      split: _read_split(builder, split, feature, prepare)
+      for split in SPLITS
       if split in builder.info.splits
     }
   except UserError:
@@ -154,14 +224,14 @@ def _decode(name: str, folder: pathlib.Path) -> Dataset:
     raise UserError(
       f"tfds folder {folder}: cannot be read ({files.one_line(error)})"
     ) from error
-  if "validation" not in images:
-    images["train"], images["validation"] = splits.carve_validation(
-      images["train"], f"tfds folder {folder}: split 'train'"
+  if "validation" not in rows:
+    rows["train"], rows["validation"] = splits.carve_validation(
+      rows["train"], f"tfds folder {folder}: split 'train'"
     )
-  return Dataset(name, **images)
+  return rows
 
 
-def _check_builder(builder: Any, name: str, folder: pathlib.Path) -> None:
+def _check_builder(builder: Any, name: str, folder: pathlib.Path, feature: str) -> None:
   base, version = parse_name(name)
   found = f"{builder.name}:{builder.version}"
   wanted = base.split("/")[0]
@@ -176,34 +246,46 @@ def _check_builder(builder: Any, name: str, folder: pathlib.Path) -> None:
     for file in builder.info.splits[split].filenames:
       if not (folder / file).is_file():
         raise UserError(f"tfds folder {folder}: the file {file} is missing")
-  if "image" not in builder.info.features:
+  if feature not in builder.info.features:
     raise UserError(
       f"tfds folder {folder}: features are {', '.join(builder.info.features)}; a"
-      " feature named image is needed"
+      f" feature named {feature} is needed"
     )
 
 
-def _decode_split(builder: Any, split: str) -> np.ndarray:
-  """Returns the images of one split, [N, H, W, C], in the order to be kept."""
-  source = builder.as_data_source(split=split)
+def _read_split(
+  builder: Any,
+  split: str,
+  feature: str,
+  prepare: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+  """Returns the rows of one split, [N, ...], in the order to be kept."""
+  # Pictures that are not asked for stay packed.
+  skip = import_tfds().decode.SkipDecoding()
+  decoders = None if feature == "image" else {"image": skip}
+  source = builder.as_data_source(split=split, decoders=decoders)
   count = len(source)
   if count == 0:
     raise UserError(f"tfds folder {builder.data_path}: split {split!r} is empty")
-  first = source[0]["image"]
-  images = np.empty((count, *first.shape), first.dtype)
+  first = prepare(source[0][feature])
+  rows = np.empty((count, *first.shape), first.dtype)
   with tqdm.tqdm(
-    total=count, desc=f"decoding {builder.name} {split}", unit="image", disable=None
+    total=count,
+    desc=f"reading {feature}s of {builder.name} {split}",
+    unit=feature,
+    disable=None,
   ) as progress:
     for start in range(0, count, _CHUNK):
       positions = list(range(start, min(start + _CHUNK, count)))
       for position, example in zip(
         positions, source.__getitems__(positions), strict=True
       ):
-        images[position] = _same_shape(example["image"], first, builder, split)
+        row = prepare(example[feature])
+        rows[position] = _same_shape(row, first, builder, split)
       progress.update(len(positions))
   if builder.name in _KEYED_BY_POSITION and not builder.info.disable_shuffling:
-    images[_stored_positions(split, count)] = images.copy()
-  return images
+    rows[_stored_positions(split, count)] = rows.copy()
+  return rows
 
 
 def _same_shape(

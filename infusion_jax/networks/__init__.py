@@ -1,8 +1,10 @@
 """Flax transition operators."""
 
 from infusion_jax.networks.build import build
+from infusion_jax.networks.conv import ConvNet
 from infusion_jax.networks.mlp import MLP
 from infusion_jax.networks.network import Network, Steps
 from infusion_jax.networks.norm import StepBatchNorm
+from infusion_jax.networks.unet import UNet
 
-__all__ = ["MLP", "Network", "StepBatchNorm", "Steps", "build"]
+__all__ = ["MLP", "ConvNet", "Network", "StepBatchNorm", "Steps", "UNet", "build"]

@@ -49,8 +49,14 @@ class Network:
 
   def init(self, key: Array) -> tuple[Parameters, PyTree]:
     """Initial parameters, and statistics (mean 0, variance 1) [T, ...]."""
-    z = jnp.zeros((1, *self.image_shape))
-    variables = self.module.init(key, z, jnp.zeros(()), False)
+
+    # Compiled, it draws the parameters and leaves out the forward pass.
+    @jax.jit
+    def draw(key: Array) -> PyTree:
+      z = jnp.zeros((1, *self.image_shape))
+      return self.module.init(key, z, jnp.zeros(()), False)
+
+    variables = draw(key)
     return (
       Parameters(variables.get("params", {}), self._repeat(variables.get(STEP, {}))),
       self._repeat(variables.get(STATISTICS, {})),

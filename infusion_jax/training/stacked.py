@@ -4,9 +4,12 @@ Runs of equal recipe differ in arrays alone (`state.Run`), so `vmap` makes one
 program of them: one compilation, one copy of the images, batched matrix
 products. What all runs agree on is not repeated: runs of one seed draw their
 noise once for all of them, and each still sees the very numbers it would alone.
+On CPUs the same program takes the runs of a core in turn (`default_together`).
 """
 
+import contextlib
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from infusion_jax import likelihood, sampling
-from infusion_jax.chain import Infusion, Parameters
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.chain import Parameters
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
 from infusion_jax.training import epoch
@@ -75,29 +77,57 @@ def _numbers(leaf: Array) -> np.ndarray:
   return np.asarray(leaf)
 
 
-def make_mesh() -> Mesh | None:
-  """All local devices in a row along the axis of runs; None if there is one."""
-  devices = jax.local_devices()
-  if len(devices) == 1:
+def device_count(runs: int) -> int:
+  """Devices of this machine that runs are spread over, with as equal shares as can be.
+
+  Eight devices take 12 runs as six pairs: a further one would shorten nothing.
+  """
+  rounds = -(-runs // jax.local_device_count())
+  return -(-runs // rounds)
+
+
+def make_mesh(runs: int) -> Mesh | None:
+  """`device_count(runs)` devices along the axis of runs; None if it is one."""
+  count = device_count(runs)
+  if count == 1:
     return None
-  axis_types = (AxisType.Auto,)
-  return jax.make_mesh((len(devices),), ("runs",), axis_types, devices=devices)
+  devices = jax.local_devices()[:count]
+  return jax.make_mesh((count,), ("runs",), (AxisType.Auto,), devices=devices)
 
 
-def spread(tree: PyTree) -> PyTree:
+def spread(tree: PyTree, mesh: Mesh | None) -> PyTree:
   """Gives every device its share of the rows of a tree, whose leaves are [R, ...]."""
-  mesh = make_mesh()
-  return (
-    jax.device_put(tree, NamedSharding(mesh, PartitionSpec("runs"))) if mesh else tree
-  )
+  return jax.device_put(tree, NamedSharding(mesh, _spec(0))) if mesh else tree
+
+
+def default_together() -> int:
+  """How many runs a device computes at once, where nobody says; 0: all its own.
+
+  An accelerator is filled by large batched products. A CPU core is filled by a
+  single run, whose weights then stay in its cache: there a device takes its runs
+  in turn, and devices (one a core, see `use_cores`) work side by side.
+  """
+  return 1 if jax.default_backend() == "cpu" else 0
+
+
+def use_cores() -> None:
+  """Makes every CPU core a device; without effect once JAX has looked at devices."""
+  with contextlib.suppress(RuntimeError):
+    jax.config.update("jax_num_cpu_devices", _cores())
+
+
+def _cores() -> int:
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 @functools.cache
 def compiled(
-  recipe: Recipe, axes: tuple[int | None, ...], mesh: Mesh | None
+  recipe: Recipe, axes: tuple[int | None, ...], mesh: Mesh | None, together: int = 0
 ) -> "StackedProgram":
   """The jitted functions of stacked runs; equal arguments share a compilation."""
-  return StackedProgram(recipe, axes, mesh)
+  return StackedProgram(recipe, axes, mesh, together)
 
 
 class StackedProgram:
@@ -109,7 +139,11 @@ class StackedProgram:
   """
 
   def __init__(
-    self, recipe: Recipe, axes: tuple[int | None, ...], mesh: Mesh | None
+    self,
+    recipe: Recipe,
+    axes: tuple[int | None, ...],
+    mesh: Mesh | None,
+    together: int = 0,
   ) -> None:
     """Wraps the functions; nothing is compiled before the first call.
 
@@ -117,21 +151,16 @@ class StackedProgram:
       recipe: the program of one run.
       axes: of the runs, see `Stack`.
       mesh: see `make_mesh`.
+      together: how many runs a device computes at once; 0: all.
     """
     self._mesh = mesh
     self._axes = axes
     run = _run_structure().unflatten(axes)
 
     def bind(function: Callable, in_axes: PyTree, out_axes: PyTree = 0) -> Callable:
-      options = {}
-      if mesh:
-        # Axes are a prefix of the outputs, and so are their shardings.
-        options["out_shardings"] = jax.tree.map(
-          self._sharding, out_axes, is_leaf=lambda axis: axis is None
-        )
+      mapped = over_runs(function, in_axes, out_axes, mesh, together)
       donated = 0 if out_axes is STATE_AXES and in_axes[0] is STATE_AXES else ()
-      mapped = jax.vmap(function, in_axes, out_axes)
-      return jax.jit(mapped, donate_argnums=donated, **options)
+      return jax.jit(mapped, donate_argnums=donated)
 
     train = functools.partial(epoch.train_steps, recipe)
     measure = functools.partial(epoch.mean_terms, recipe)
@@ -169,12 +198,88 @@ class StackedProgram:
     return jax.device_put(leaf, self._sharding(axis)) if self._mesh else leaf
 
   def _sharding(self, axis: int | None) -> NamedSharding:
-    spec = PartitionSpec() if axis is None else PartitionSpec("runs")
-    return NamedSharding(self._mesh, spec)
+    return NamedSharding(self._mesh, _spec(axis))
 
 
 def _run_structure() -> jax.tree_util.PyTreeDef:
   return jax.tree.structure(Run(0, Infusion(Gaussian(0, 0), 0, 0), 0, 0, 0))
+
+
+def over_runs(
+  function: Callable,
+  in_axes: PyTree,
+  out_axes: PyTree,
+  mesh: Mesh | None = None,
+  together: int = 0,
+) -> Callable:
+  """`function` over a leading axis of runs.
+
+  Args:
+    function: of one run.
+    in_axes: of its arguments as in `jax.vmap`: 0 or None.
+    out_axes: of its result; what has None is the same for all runs.
+    mesh: devices that share the runs; None: one device.
+    together: how many runs a device computes at once; 0: all.
+
+  Returns:
+    The function of all runs.
+  """
+  if together:
+    inner = _in_turn(function, in_axes, out_axes, together)
+  else:
+    inner = jax.vmap(function, in_axes, out_axes)
+  if not mesh:
+    return inner
+  return jax.shard_map(
+    inner,
+    mesh=mesh,
+    in_specs=_specs(in_axes),
+    out_specs=_specs(out_axes),
+    # What has no axis of runs is computed alike on every device.
+    check_vma=False,
+  )
+
+
+def _specs(axes: PyTree) -> PyTree:
+  return jax.tree.map(_spec, axes, is_leaf=lambda axis: axis is None)
+
+
+def _spec(axis: int | None) -> PartitionSpec:
+  return PartitionSpec() if axis is None else PartitionSpec("runs")
+
+
+def _in_turn(
+  function: Callable, in_axes: tuple, out_axes: PyTree, together: int
+) -> Callable:
+  """`jax.vmap` over some runs at a time."""
+
+  def mapped(*arguments: PyTree) -> PyTree:
+    leaves, structure = jax.tree.flatten(arguments)
+    own = jax.tree.leaves(_has_rows(in_axes, arguments))
+
+    def one(rows: list[Array]) -> PyTree:
+      row = iter(rows)
+      filled = [next(row) if o else leaf for leaf, o in zip(leaves, own, strict=True)]
+      return function(*structure.unflatten(filled))
+
+    rows = [leaf for leaf, o in zip(leaves, own, strict=True) if o]
+    size = together if together > 1 else None
+    results = jax.lax.map(one, rows, batch_size=size)
+    return jax.tree.map(
+      lambda leaf, o: leaf if o else leaf[0], results, _has_rows(out_axes, results)
+    )
+
+  return mapped
+
+
+def _has_rows(axes: PyTree, tree: PyTree) -> PyTree:
+  """For each leaf of a tree whether the axes, given for whole branches, are 0."""
+  return jax.tree.map(
+    lambda axis, branch: jax.tree.map(lambda _: axis == 0, branch),
+    axes,
+    tree,
+    is_leaf=lambda axis: axis is None,
+  )
 
 
 def row(tree: PyTree, index: int) -> PyTree:
@@ -212,13 +317,18 @@ def padded(state: TrainState, count: int) -> TrainState:
   return rows._replace(step=state.step)
 
 
-@functools.partial(jax.jit, static_argnames=("network", "num_chains", "chunk_size"))
+@functools.partial(
+  jax.jit,
+  static_argnames=("network", "mesh", "together", "num_chains", "chunk_size"),
+)
 def bounds(
   keys: Array,
-  network: Network,
   weights: Weights,
   x: Array,
   *,
+  network: Network,
+  mesh: Mesh | None,
+  together: int,
   num_chains: int,
   chunk_size: int,
 ) -> Array:
@@ -226,14 +336,16 @@ def bounds(
 
   Args:
     keys: [N], one per image, the same for all models.
-    network: of all models.
     weights: leaves [R, ...].
     x: [N, H, W, C].
+    network: of all models.
+    mesh: see `make_mesh`.
+    together: models that a device computes at once; 0: all.
     num_chains: infusion chains an image.
     chunk_size: chains an image and model held at a time.
   """
 
-  def one(weights: Weights) -> Array:
+  def one(weights: Weights, keys: Array, x: Array) -> Array:
     transition, steps = sampling.operator(network, weights, network.num_steps)
     return likelihood.estimate(
       keys,
@@ -245,14 +357,16 @@ def bounds(
       chunk_size=chunk_size,
     ).bound
 
-  return jax.vmap(one)(weights)
+  return over_runs(one, (0, None, None), 0, mesh, together)(weights, keys, x)
 
 
-@functools.partial(jax.jit, static_argnames=("network",))
-def sample_means(keys: Array, network: Network, weights: Weights) -> Array:
-  """Pictures of R models, [R, B, H, W, C], from the same [B] keys."""
+@functools.partial(jax.jit, static_argnames=("network", "mesh", "together"))
+def sample_means(
+  keys: Array, weights: Weights, *, network: Network, mesh: Mesh | None, together: int
+) -> Array:
+  """Pictures of R models, [R, B, H, W, C], from the same [B] keys; see `bounds`."""
 
-  def one(weights: Weights) -> Array:
+  def one(weights: Weights, keys: Array) -> Array:
     return sampling.predict(network, weights, keys, network.num_steps).mean
 
-  return jax.vmap(one)(weights)
+  return over_runs(one, (0, None), 0, mesh, together)(weights, keys)

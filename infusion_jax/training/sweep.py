@@ -95,6 +95,7 @@ class Job:
     protocol: how to measure them.
     progress: whether to show progress bars on stderr.
     title: what progress bars call the group.
+    together: runs that a device computes at once; 0: all, None: chosen for it.
   """
 
   workdir: str
@@ -102,6 +103,7 @@ class Job:
   protocol: Protocol = Protocol()
   progress: bool = False
   title: str = ""
+  together: int | None = None
 
 
 def run(job: Job) -> str:
@@ -152,11 +154,6 @@ def check(configs: Sequence[Config]) -> None:
       snapshot.weights_of(config.train.init_from, recipe.network)
 
 
-def device_count() -> int:
-  """Devices that the runs of a group are spread over."""
-  return jax.local_device_count()
-
-
 def group_cost(group: Group) -> cost.Cost:
   """The cost of one run of a group."""
   config = group.configs[0]
@@ -170,7 +167,10 @@ def split(plan: Plan, limit: int) -> Plan:
   Raises:
     UserError: a single run does not fit.
   """
-  devices = device_count()
+  devices = jax.local_device_count()
+  if jax.default_backend() == "cpu":
+    # The cores of a machine share its memory.
+    limit //= devices
   parts = []
   for group in plan.new:
     one = group_cost(group)
@@ -227,11 +227,11 @@ def _train_group(
   """Trains a group from its last checkpoint, if there is one, to its end."""
   group = job.group
   config = group.configs[0]
-  filling = -len(group.configs) % device_count()
-  rows = [*group.configs, *group.configs[-1:] * filling]
+  mesh = stacked.make_mesh(len(group.configs))
+  rows = _filled_up(group.configs)
   recipe = make_recipe(config, dataset)
   stack = stacked.stack([make_run(row, dataset) for row in rows])
-  program = stacked.compiled(recipe, stack.axes, stacked.make_mesh())
+  program = stacked.compiled(recipe, stack.axes, mesh, _together(job))
   checkpoints = Checkpoints(folder.group(group), write=True)
   step, state, ended = _latest(checkpoints, program, stack, rows, recipe, group)
   writer = MetricsWriter(folder.group(group), step)
@@ -472,12 +472,12 @@ def _export(session: _Session, state: TrainState) -> list[Result]:
       stacked.row(statistics, index),
       make_infusion(config.chain, session.dataset),
     )
-    _export_run(session, config, result, weights, int(state.step))
+    _export_run(session, config, result, weights)
   return results
 
 
 def _export_run(
-  session: _Session, config: Config, result: Result, weights: Weights, step: int
+  session: _Session, config: Config, result: Result, weights: Weights
 ) -> None:
   folder = session.folder.run(result.run)
   # What an interrupted launch left of it.
@@ -493,6 +493,7 @@ def _export_run(
     "best_epoch": result.best_epoch,
     "statistics": "population",
   }
+  step = result.epochs * session.per_epoch
   checkpoints.export(step, snapshot.model_tree(weights), about)
   checkpoints.close()
 
@@ -519,10 +520,16 @@ def _evaluate_group(
   samples: dict[str, np.ndarray] = {}
   if runs:
     weights = _load_weights(folder, runs, recipe)
-    bounds = _test_bounds(weights, recipe, dataset, job, asked)
+    how = {
+      "network": recipe.network,
+      "mesh": stacked.make_mesh(len(runs)),
+      "together": _together(job),
+    }
+    measure = functools.partial(stacked.bounds, **how)
+    bounds = _test_bounds(measure, weights, recipe, dataset, job, asked)
     key = random.named(jax.random.key(protocol.seed), "samples")
     keys = jax.random.split(key, protocol.num_samples)
-    means = np.asarray(stacked.sample_means(keys, recipe.network, weights))
+    means = np.asarray(stacked.sample_means(keys, weights, **how))
     samples = dict(zip(runs, means, strict=False))
     measured = {
       run: {
@@ -538,11 +545,22 @@ def _evaluate_group(
 def _load_weights(folder: Folder, runs: Sequence[str], recipe: Recipe) -> Weights:
   """The weights of runs, stacked: leaves [R, ...], or more to fill the devices."""
   rows = [snapshot.weights_of(str(folder.run(run)), recipe.network) for run in runs]
-  rows += rows[-1:] * (-len(rows) % device_count())
-  return stacked.spread(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))
+  rows = _filled_up(rows)
+  weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+  return stacked.spread(weights, stacked.make_mesh(len(runs)))
+
+
+def _filled_up(rows: Sequence[Any]) -> list[Any]:
+  """Rows, the last one repeated until all devices have equal shares."""
+  return [*rows, *rows[-1:] * (-len(rows) % stacked.device_count(len(rows)))]
+
+
+def _together(job: Job) -> int:
+  return stacked.default_together() if job.together is None else job.together
 
 
 def _test_bounds(
+  measure: Callable[..., Array],
   weights: Weights,
   recipe: Recipe,
   dataset: Dataset,
@@ -566,13 +584,8 @@ def _test_bounds(
         raise signals.Stopped(
           f"stopped while measuring group {job.group.name}, whose training is saved"
         )
-      found = stacked.bounds(
-        keys,
-        recipe.network,
-        weights,
-        x(),
-        num_chains=protocol.num_chains,
-        chunk_size=chunk,
+      found = measure(
+        keys, weights, x(), num_chains=protocol.num_chains, chunk_size=chunk
       )
       parts.append(np.asarray(found)[:, :rows])
       bar.update(rows)

@@ -103,9 +103,14 @@ def test_every_epoch_has_its_rows(six_epochs):
   assert [(r["epoch"], r["split"]) for r in rows] == [
     (e, split) for e in range(1, 7) for split in ("validation", "train")
   ]
-  assert {"loss", "gradient_norm", "bound", "prior", "per_step", "reconstruction"} < set(
-    rows[1]
-  )
+  assert {
+    "loss",
+    "gradient_norm",
+    "bound",
+    "prior",
+    "per_step",
+    "reconstruction",
+  } < set(rows[1])
   assert [r["step"] for r in rows[::2]] == [4, 8, 12, 16, 20, 24]
 
 
@@ -182,7 +187,11 @@ def test_init_from_a_folder_without_a_checkpoint_is_refused(tmp_path):
 def test_tensorboard_files_on_demand(tmp_path):
   pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
   loop.fit(
-    runs.config(num_epochs=1), runs.dataset(), tmp_path, tensorboard=True, progress=False
+    runs.config(num_epochs=1),
+    runs.dataset(),
+    tmp_path,
+    tensorboard=True,
+    progress=False,
   )
   assert list((tmp_path / "tensorboard").iterdir())
 

@@ -1,0 +1,224 @@
+"""Trains a table of runs: python -m experiments.sweep --config=FILE --workdir=DIR.
+
+The configuration (configs/sweeps/) has a `base` and a list `runs` of overrides. Runs
+that differ in their schedule, seed, learning rate or starting weights alone train as
+one program. Any value of the base can be given on the command line, for example
+--config.base.train.num_epochs=10. The same command on the same workdir resumes; one
+with more runs adds them to the table. --dry_run only prints what there is to do.
+"""
+
+import contextlib
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import common
+from infusion_jax import jobs, plots, sweep_report, sweeps
+from infusion_jax.config import Config
+from infusion_jax.errors import UserError
+from infusion_jax.jobs import Done
+from infusion_jax.training import cost, groups, signals, stacked, sweep
+from infusion_jax.training.groups import Folder, Group, Plan
+from infusion_jax.training.sweep import Job, Protocol
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Sweep file, e.g. configs/sweeps/digits.py.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the sweep; resumed or added to if it is one."
+)
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "Print groups, memory and arithmetic; train and write nothing."
+)
+_MEMORY_GB = flags.DEFINE_float(
+  "memory_gb",
+  0.0,
+  "Memory of one device that a group may fill, in 10^9 bytes; 0: what is free on the"
+  " device where it tells, else half of the machine's.",
+)
+_ENGINE = flags.DEFINE_enum(
+  "engine", "here", ["here", "ray"], "Groups one after another, or as jobs on Ray."
+)
+_PROGRESS = flags.DEFINE_bool("progress", True, "Show progress bars on stderr.")
+_TOGETHER = flags.DEFINE_integer(
+  "together",
+  None,
+  "Runs that a device computes at once, the others in turn; 0: all. By default all,"
+  " and 1 on CPUs, where every core is a device.",
+  lower_bound=0,
+)
+_PROTOCOL = common.dataclass_flags(Protocol)
+_RAY = common.dataclass_flags(jobs.Ray)
+
+
+def main(argv: list[str]) -> None:
+  """Plans, trains group by group, and keeps the table up to date."""
+  del argv
+  stacked.use_cores()
+  protocol, ray = _PROTOCOL(), _RAY()
+  folder = Folder(pathlib.Path(_WORKDIR.value))
+  wanted = _wanted()
+  sweep.check(wanted)
+  plan = sweep.split(groups.plan(folder, wanted), _memory())
+  print(describe(plan, folder))
+  if _DRY_RUN.value:
+    return
+  folder.claim(plan.new)
+  todo = _jobs(plan, folder, protocol)
+  done: list[Done] = []
+  try:
+    with _engine(ray), signals.asking() as asked:
+      for job in _work(todo, ray, asked):
+        done.append(job)
+        sweep_report.write(folder, _rows(folder, plan, protocol), protocol)
+      finished = [job for job in done if job.error is None]
+      if asked() and len(finished) < len(todo):
+        raise signals.Stopped("stopped; the groups in work have saved their state")
+  except signals.Stopped as stopped:
+    print(f"{stopped}; the same command resumes", file=sys.stderr)
+    sys.exit(signals.EXIT_CODE)
+  _conclude(folder, plan, protocol, [job for job in done if job.error])
+
+
+def _wanted() -> list[Config]:
+  """The runs of the configuration file.
+
+  Raises:
+    UserError: it is no sweep, or one of its runs is wrong.
+  """
+  values = _CONFIG.value.to_dict()
+  if set(values) != {"base", "runs"}:
+    raise UserError(
+      f"config has the keys {', '.join(values)}; a sweep has 'base' and 'runs'"
+      " (see configs/sweeps/)"
+    )
+  return sweeps.configs(Config.from_dict(values["base"]), values["runs"])
+
+
+def _memory() -> int:
+  if _MEMORY_GB.value < 0:
+    raise UserError(f"memory_gb is {_MEMORY_GB.value}; it must be at least 0")
+  return int(_MEMORY_GB.value * 1e9) or cost.capacity()
+
+
+def describe(plan: Plan, folder: Folder) -> str:
+  """What there is to do, as a table and a sentence."""
+  costs = {group: sweep.group_cost(group) for group in plan.groups}
+  epoch = {g: costs[g].flops_per_epoch * len(g.configs) for g in plan.groups}
+  pace = folder.seconds_per_flop(epoch)
+  rows, left = [], 0.0
+  for group in plan.groups:
+    whole = epoch[group] * group.configs[0].train.num_epochs
+    left += 0.0 if group in plan.finished else whole
+    rows.append(
+      [
+        group.name,
+        group.configs[0].chain.num_steps,
+        len(group.configs),
+        f"{costs[group].parameters:,}",
+        f"{_bytes(costs[group], group) / 1e9:.3g}",
+        f"{whole / 1e12:.3g}",
+        "unknown" if pace is None else f"{pace * whole / 60:.3g}",
+        _state(plan, group),
+      ]
+    )
+  headers = [
+    "group",
+    "T",
+    "runs",
+    "parameters",
+    "memory (GB)",
+    "TFLOP",
+    "minutes",
+    "state",
+  ]
+  others = f"\ngroups of other runs, left as they are: {len(plan.other)}"
+  return (
+    f"{plots.markdown_table(headers, rows)}\n"
+    f"groups to train: {len(plan.groups) - len(plan.finished)},"
+    f" at most {left / 1e12:.3g} TFLOP"
+    + (
+      ""
+      if pace is None
+      else f", about {pace * left / 60:.3g} minutes at the pace so far"
+    )
+    + (others if plan.other else "")
+  )
+
+
+def _bytes(one: cost.Cost, group: Group) -> int:
+  return cost.total_bytes(
+    one, len(group.configs), stacked.device_count(len(group.configs))
+  )
+
+
+def _state(plan: Plan, group: Group) -> str:
+  if group in plan.finished:
+    return "finished"
+  return "begun" if group in plan.begun else "new"
+
+
+def _jobs(plan: Plan, folder: Folder, protocol: Protocol) -> list[Job]:
+  """The groups that are not yet trained and measured."""
+  count = len(plan.groups)
+  return [
+    Job(
+      workdir=str(folder.path.resolve()),
+      group=group,
+      protocol=protocol,
+      progress=_PROGRESS.value and _ENGINE.value == "here",
+      title=f"group {number}/{count} ({group.title})",
+      together=_TOGETHER.value,
+    )
+    for number, group in enumerate(plan.groups, 1)
+    if folder.evaluation(group, protocol) is None
+  ]
+
+
+def _engine(ray: jobs.Ray) -> contextlib.AbstractContextManager[None]:
+  """What has to be there before groups can be handed to it."""
+  return jobs.connected(ray) if _ENGINE.value == "ray" else contextlib.nullcontext()
+
+
+def _work(
+  todo: Sequence[Job], ray: jobs.Ray, asked: Callable[[], bool]
+) -> Iterator[Done]:
+  """Trains and measures; yields jobs as they end."""
+  if _ENGINE.value == "ray":
+    return jobs.on_ray(sweep.run, todo, ray, asked=asked, say=_say)
+  return jobs.here(sweep.run, todo, asked=asked)
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr)
+
+
+def _rows(folder: Folder, plan: Plan, protocol: Protocol) -> list[sweep_report.Row]:
+  return sweep_report.collect(folder, plan.groups, protocol)
+
+
+def _conclude(
+  folder: Folder, plan: Plan, protocol: Protocol, failed: Sequence[Done]
+) -> None:
+  """Writes the table a last time and prints it, with the order of the rates."""
+  rows = _rows(folder, plan, protocol)
+  files = sweep_report.write(folder, rows, protocol)
+  for panel, members in sweep_report.panels(rows).items():
+    print(f"\n{panel}\n{sweep_report.panel_table(members)}")
+  print("\nOrder of the rates, best first:")
+  for panel, members in sweep_report.panels(rows).items():
+    print(f"  {sweep_report.order(panel, members)}")
+  print(f"\nin {folder.path}: {', '.join(files)}; weights under runs/")
+  if failed:
+    raise UserError(
+      f"{len(failed)} of {len(plan.groups)} groups failed, the last with:"
+      f" {type(failed[-1].error).__name__}: {failed[-1].error}"
+    )
+
+
+if __name__ == "__main__":
+  common.required("config", "workdir")
+  common.run(main)

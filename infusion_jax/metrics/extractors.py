@@ -1,0 +1,140 @@
+"""What scores of images look through: a network's features and predictions."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infusion_jax.errors import UserError
+from infusion_jax.metrics import scores
+from infusion_jax.metrics.scores import SplitScore
+
+Array = jax.Array
+
+
+class Predictions(NamedTuple):
+  """What a network says of images.
+
+  Attributes:
+    features: [N, F].
+    probabilities: p(y | x), [N, K].
+  """
+
+  features: np.ndarray
+  probabilities: np.ndarray
+
+
+class Extractor(NamedTuple):
+  """A network to score with.
+
+  Attributes:
+    name: "inception" or "classifier"; it becomes part of the scores' names.
+    predict: maps images [N, H, W, C] in [0, 1], of any number, to `Predictions`.
+  """
+
+  name: str
+  predict: Callable[[np.ndarray], Predictions]
+
+
+class Scores(NamedTuple):
+  """The scores of generated images.
+
+  Attributes:
+    inception_score: see `scores.inception_score`.
+    frechet: see `scores.frechet_distance`.
+    kernel: see `scores.kernel_distance`.
+  """
+
+  inception_score: SplitScore
+  frechet: float
+  kernel: SplitScore
+
+
+#: What the fields of `Scores` are called by extractor: the names of the
+#: literature belong to Inception-v3 alone.
+NAMES = {
+  "inception": Scores("inception_score", "fid", "kid"),
+  "classifier": Scores("classifier_score", "classifier_fid", "classifier_kid"),
+}
+
+
+def score(
+  extractor: Extractor,
+  generated: np.ndarray,
+  reference: np.ndarray,
+  *,
+  splits: int = 10,
+  subsets: int = 100,
+  subset_size: int = 1000,
+  seed: int = 0,
+) -> dict[str, float]:
+  """Scores generated images against real ones.
+
+  Args:
+    extractor: the network to look through.
+    generated: [N, H, W, C] in [0, 1]; 50,000 in the literature.
+    reference: [M, H, W, C] in [0, 1], of the same shape.
+    splits: of the Inception or classifier score.
+    subsets: of the kernel distance.
+    subset_size: of the kernel distance.
+    seed: chooses the subsets.
+
+  Returns:
+    By name: for Inception-v3 `inception_score` (mean over the splits),
+    `inception_score_deviation` and `inception_score_standard_error`, `fid`, `kid`
+    and `kid_standard_error`; for a classifier the same with the names of `NAMES`.
+
+  Raises:
+    UserError: the images do not fit the network or each other, or are too few.
+  """
+  if generated.shape[1:] != reference.shape[1:]:
+    raise UserError(
+      f"generated images are of shape {generated.shape[1:]}, reference images of"
+      f" {reference.shape[1:]}; they must agree"
+    )
+  ours, real = extractor.predict(generated), extractor.predict(reference)
+  sharpness = scores.inception_score(ours.probabilities, splits)
+  kernel = scores.kernel_distance(
+    ours.features, real.features, subsets=subsets, subset_size=subset_size, seed=seed
+  )
+  names = NAMES[extractor.name]
+  return {
+    names.inception_score: sharpness.mean,
+    f"{names.inception_score}_deviation": sharpness.deviation,
+    f"{names.inception_score}_standard_error": sharpness.standard_error,
+    names.frechet: scores.frechet_distance(ours.features, real.features),
+    names.kernel: kernel.mean,
+    f"{names.kernel}_standard_error": kernel.standard_error,
+  }
+
+
+def in_batches(
+  function: Callable[[Array], tuple[Array, Array]], images: np.ndarray, size: int
+) -> Predictions:
+  """Runs a compiled `function` over images, the last batch padded.
+
+  Args:
+    function: maps [size, H, W, C] to features and probabilities.
+    images: [N, H, W, C].
+    size: images per call.
+
+  Returns:
+    The predictions for all N.
+
+  Raises:
+    UserError: there are no images.
+  """
+  if images.ndim != 4 or not len(images):
+    raise UserError(
+      f"images have shape {images.shape}; allowed is [N, H, W, C] with N at least 1"
+    )
+  parts = []
+  for first in range(0, len(images), size):
+    rows = np.minimum(np.arange(first, first + size), len(images) - 1)
+    parts.append(jax.device_get(function(jnp.asarray(images[rows], jnp.float32))))
+  features, probabilities = (
+    np.concatenate(part)[: len(images)] for part in zip(*parts, strict=True)
+  )
+  return Predictions(features, probabilities)

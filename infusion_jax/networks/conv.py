@@ -1,0 +1,104 @@
+"""The transposed-convolution operator of CIFAR-10 and CelebA (section 3.5).
+
+The thesis takes the generator of Salimans et al. (2016): a dense layer to a
+small grid, then transposed convolutions that double it. Its input there is the
+flattened image, which is this module's default, too.
+"""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from infusion_jax.gaussian import Gaussian
+from infusion_jax.networks.heads import side_by_side, to_gaussian
+from infusion_jax.networks.layers import Conv, TransposedConv
+from infusion_jax.networks.norm import StepBatchNorm
+
+Array = jax.Array
+
+ENCODERS = ("flat", "conv")
+
+
+class ConvNet(nn.Module):
+  """Image -> dense -> coarsest grid -> doubled up to the image -> two heads.
+
+  Per-step batch norm and ReLU follow every layer but the last; layers before a
+  batch norm have no bias. The grid of the dense layer is the image's divided by
+  2 ** len(channels).
+
+  Attributes:
+    channels: feature maps of the hidden grids, the coarsest first: 512, 256, 128
+      make 32x32 images from 4x4, one more makes 64x64 ones.
+    kernel_size: of all convolutions, 5 in the thesis.
+    encoder: "flat": the dense layer sees all pixels; "conv": it sees what
+      len(channels) convolutions of stride 2 made of them, each with
+      channels[-1] maps.
+    variance_scale: beta of the variance head.
+    variance_floor: epsilon of the variance head.
+    dtype: of the products; parameters, statistics and the Gaussian stay float32.
+    lowering: one of `layers.LOWERINGS`.
+  """
+
+  channels: Sequence[int] = (512, 256, 128)
+  kernel_size: int = 5
+  encoder: str = "flat"
+  variance_scale: float = 0.1
+  variance_floor: float = 1e-4
+  dtype: jnp.dtype = jnp.float32
+  lowering: str = "native"
+
+  @nn.compact
+  def __call__(self, z: Array, time: Array, train: bool) -> Gaussian:
+    """One transition.
+
+    Args:
+      z: states, [B, H, W, C]; H and W divisible by 2 ** len(channels).
+      time: the step; not used, as only the batch norm differs from step to step.
+      train: whether batch norm uses the statistics of this mini-batch.
+
+    Returns:
+      p(. | z) over [B, H, W, C].
+    """
+    del time
+    batch, height, width, colors = z.shape
+    scale = 2 ** len(self.channels)
+    grid = (height // scale, width // scale, self.channels[0])
+    h = self._encoded(z, train).reshape(batch, -1)
+    h = nn.Dense(
+      math.prod(grid),
+      use_bias=False,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.glorot_uniform(),
+    )(h)
+    h = self._activated(h, train).reshape(batch, *grid)
+    for features in self.channels[1:]:
+      h = self._activated(self._doubling(features, use_bias=False)(h), train)
+    raw = self._doubling(2 * colors, kernel_init=side_by_side)(h)
+    raw_mean, raw_variance = raw[..., :colors], raw[..., colors:]
+    return to_gaussian(raw_mean, raw_variance, self.variance_scale, self.variance_floor)
+
+  def _encoded(self, z: Array, train: bool) -> Array:
+    if self.encoder == "flat":
+      return z
+    for _ in self.channels:
+      z = Conv(
+        self.channels[-1],
+        self.kernel_size,
+        stride=2,
+        use_bias=False,
+        dtype=self.dtype,
+        lowering=self.lowering,
+      )(z)
+      z = self._activated(z, train)
+    return z
+
+  def _activated(self, h: Array, train: bool) -> Array:
+    return nn.relu(StepBatchNorm(dtype=self.dtype)(h, train))
+
+  def _doubling(self, features: int, **options) -> TransposedConv:
+    return TransposedConv(
+      features, self.kernel_size, dtype=self.dtype, lowering=self.lowering, **options
+    )

@@ -1,0 +1,88 @@
+"""Runs launchers inside the test's process: one import, one compilation for many.
+
+result = launch("sample", "--workdir=DIR", "--seeds=5")
+assert result.returncode == 0, result.stderr
+"""
+
+import contextlib
+import importlib
+import io
+import pathlib
+import sys
+from typing import NamedTuple
+from unittest import mock
+
+from absl import flags
+
+from experiments import common
+
+ROOT = pathlib.Path(__file__).parent.parent
+DIGITS = ROOT / "results/checkpoints/digits"
+
+_own_flags: dict[str, dict[str, flags.Flag]] = {}
+
+
+class Launched(NamedTuple):
+  """What a launcher returned and printed."""
+
+  returncode: int
+  stdout: str
+  stderr: str
+
+
+def launch(name: str, *arguments: object) -> Launched:
+  """Runs `python -m experiments.<name>` with these arguments, as far as one can."""
+  module = f"experiments.{name}"
+  out, err = io.StringIO(), io.StringIO()
+  with (
+    _flags_of(module),
+    mock.patch.object(sys, "argv", [module, *map(str, arguments)]),
+    contextlib.redirect_stdout(out),
+    contextlib.redirect_stderr(err),
+  ):
+    try:
+      common.run(sys.modules[module].main)
+      code = 0
+    except SystemExit as exit:
+      code = exit.code or 0
+  return Launched(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _flags_of(module: str):
+  """Launchers define flags of equal names: only one's can be there at a time."""
+  everything = flags.FLAGS
+  others = {
+    flag.name: flag
+    for name, defined in everything.flags_by_module_dict().items()
+    if name.startswith("experiments.")
+    for flag in defined
+  }
+  mine = {f.name: f for f in everything.get_flags_for_module(module)}
+  for name in others:
+    delattr(everything, name)
+  if module not in _own_flags:
+    before = set(everything)
+    importlib.import_module(module)
+    new = {name: everything[name] for name in set(everything) - before}
+    _own_flags[module] = mine or new
+  for name, flag in _own_flags[module].items():
+    if name not in everything:
+      everything[name] = flag
+  try:
+    yield
+  finally:
+    for name, flag in _own_flags[module].items():
+      flag.unparse()
+      delattr(everything, name)
+    for name, flag in others.items():
+      everything[name] = flag
+
+
+def tree(folder: pathlib.Path) -> dict[str, bytes]:
+  """All files under a folder and what is in them."""
+  return {
+    str(file.relative_to(folder)): file.read_bytes()
+    for file in sorted(folder.rglob("*"))
+    if file.is_file()
+  }
