@@ -1,4 +1,14 @@
-"""scikit-learn's 8x8 digits: nothing to download, minutes on a laptop."""
+"""scikit-learn's 8x8 digits: nothing to download.
+
+  python -m experiments.train --config=configs/digits.py --workdir=runs/digits
+
+Expected time: DEMO_TIME on 2 CPU cores (300 epochs).
+Expected result: best validation bound near -73 nats per image (-72.85 measured with
+seed 0; the statistics of each mini-batch). Bounds on so few, coarsely quantized pixels
+are small numbers. Samples are clearest with more steps than trained with:
+
+  python -m experiments.sample --workdir=runs/digits --num_steps=20
+"""
 
 import ml_collections
 

@@ -6,6 +6,7 @@ goes on from there when it was cut off.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,9 +20,12 @@ from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood import annealed, importance, temperatures, tuning
 from infusion_jax.likelihood.annealed import MOVES, Moves, Progress, Schedule
 from infusion_jax.likelihood.sandwich import Sandwich, bounds, simulate
+from infusion_jax.likelihood.tuning import Pilot
 
 Array = jax.Array
 PyTree = Any
+
+ADAPTIVE = "adaptive"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Annealing:
   Attributes:
     num_legs: J, temperatures above 0.
     num_chains: C, annealings per image, whose mean weight is the estimate.
-    temperatures: "polynomial", "geometric" or "sigmoid" (see `temperatures`).
+    temperatures: "polynomial", "geometric" or "sigmoid" (see `temperatures`), or
+      "adaptive", spaced by a pilot (`tuning.adapted`).
     moves: what happens at one temperature.
     acceptance: mean acceptance probability the pilots tune for.
     pilot_chains: chains per image in the pilots.
@@ -61,6 +66,11 @@ class Annealing:
         f"persistence is {self.moves.persistence}; a share in [0, 1] is needed"
       )
     tuning.check_acceptance(self.acceptance)
+    if self.temperatures == ADAPTIVE and self.pilot_chains < 2:
+      raise UserError(
+        "pilot_chains is 1; adaptive temperatures need at least 2, to see how the"
+        " likelihood varies"
+      )
     self.betas()
 
   def options(self) -> dict[str, Any]:
@@ -72,8 +82,10 @@ class Annealing:
       "unroll": self.unroll,
     }
 
-  def betas(self) -> np.ndarray:
-    """[J+1] inverse temperatures."""
+  def betas(self) -> np.ndarray | Callable[[Pilot], np.ndarray]:
+    """[J+1] inverse temperatures, or what makes them of a pilot."""
+    if self.temperatures == ADAPTIVE:
+      return functools.partial(tuning.adapted, num_legs=self.num_legs)
     return temperatures.named(self.temperatures, self.num_legs)
 
 
@@ -92,6 +104,12 @@ class Stage(NamedTuple):
   def finished(self) -> bool:
     """Whether all legs have been followed."""
     return int(self.progress.done) == len(self.schedule.betas) - 1
+
+  @property
+  def log_weights(self) -> np.ndarray:
+    """[N, C] nats so far; chains that disagree have not mixed."""
+    num_images = self.schedule.angles.shape[1]
+    return np.asarray(self.progress.state.log_weight).reshape(num_images, -1)
 
   @property
   def estimate(self) -> np.ndarray:
@@ -123,7 +141,12 @@ def stages(
 
   Yields:
     A stage after every compiled call of the annealing; the last is finished.
+
+  Raises:
+    UserError: the stage is not of a run with these images and settings.
   """
+  if resume:
+    _check_resume(resume, len(x), settings)
   model = transition, steps, prior, x
   schedule = resume.schedule if resume else _tuned(keys, model, settings)
   for progress in annealed.run(
@@ -281,6 +304,17 @@ def evaluate_sandwich(
     if progress:
       progress(int(numbers[-1]) + 1, num_images)
   return Sandwich(*(np.concatenate(side) for side in zip(*parts, strict=True)))
+
+
+def _check_resume(stage: Stage, num_images: int, settings: Annealing) -> None:
+  """A stage of other settings would go on with a wrong weight."""
+  found = len(stage.schedule.betas) - 1, *stage.log_weights.shape
+  wanted = settings.num_legs, num_images, settings.num_chains
+  if found != wanted:
+    raise UserError(
+      f"the annealing to resume has {found[0]} temperatures, {found[1]} images and"
+      f" {found[2]} chains; this one has {wanted[0]}, {wanted[1]} and {wanted[2]}"
+    )
 
 
 def _tuned(keys: Array, model: tuple, settings: Annealing) -> Schedule:

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, objectives, random
 from infusion_jax.chain import Transition
@@ -33,6 +32,7 @@ from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood import hmc
 from infusion_jax.likelihood.importance import (
   LogMean,
+  as_tree,
   chain_keys,
   check_counts,
 )
@@ -352,12 +352,14 @@ def run(
     The progress after every call; the last has followed all legs.
   """
   check_counts(num_chains=num_chains, chunk_size=chunk_size)
-  arguments = keys, Partial(transition), steps, prior, x
+  arguments = keys, as_tree(transition), steps, prior, x
   if resume is None:
     start = _begin(*arguments, num_chains=num_chains, noise=noise, unroll=unroll)
     resume = Progress(0, start, Trace(np.zeros(0), np.zeros(0)))
   done, state, trace = resume
   legs = schedule.legs()
+  if done == len(legs.number):
+    yield resume
   for first in range(int(done), len(legs.number), chunk_size):
     part = jax.tree.map(lambda leaf, a=first: leaf[a : a + chunk_size], legs)
     state, seen = _anneal(

@@ -271,7 +271,7 @@ def estimate_batches(
   ):
     if skip(repetition, first):
       continue
-    result = _estimate(keys, Partial(transition), steps, x(), infusion, **options)
+    result = _estimate(keys, as_tree(transition), steps, x(), infusion, **options)
     yield repetition, first, first_rows(result, rows)
 
 
@@ -342,6 +342,13 @@ def batches(
 def first_rows(tree: PyTree, count: int) -> PyTree:
   """The first `count` of the last axis of every leaf, as numpy."""
   return jax.tree.map(lambda leaf: np.asarray(leaf)[..., :count], tree)
+
+
+def as_tree(transition: Transition) -> Partial:
+  """A transition that passes through `jit`; a Partial keeps its leaves traced."""
+  # Wrapped once more, a Partial would count as an opaque function, its weights
+  # as constants, and every model would compile anew.
+  return transition if isinstance(transition, Partial) else Partial(transition)
 
 
 def check_counts(**counts: int) -> None:

@@ -84,7 +84,7 @@ def with_output_variance(
     _check_variances(np.asarray(variance))
   last = jnp.arange(chain.length(steps)) == chain.length(steps) - 1
   replaced = OutputSteps(steps, jnp.where(last, jnp.float32(variance), 0.0))
-  return Partial(_isotropic, Partial(transition)), replaced
+  return Partial(_isotropic, importance.as_tree(transition)), replaced
 
 
 def _isotropic(
@@ -258,7 +258,9 @@ def search_output_variance(
   def run(values: np.ndarray) -> _Scores:
     parts = []
     for _, _, rows, keys, x in importance.batches(key, images, levels, 1, batch_size):
-      found = _score(keys, Partial(transition), steps, x(), infusion, values, **options)
+      found = _score(
+        keys, importance.as_tree(transition), steps, x(), infusion, values, **options
+      )
       parts.append(importance.first_rows(found, rows))
     return _Scores(*(np.concatenate(v, -1).mean(-1) for v in zip(*parts, strict=True)))
 

@@ -5,12 +5,12 @@ own, so that the weights stay unbiased.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from infusion_jax import random
 from infusion_jax.chain import Transition
@@ -18,7 +18,7 @@ from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood import annealed, temperatures
 from infusion_jax.likelihood.annealed import LARGEST_ANGLE, MOVES, Moves, Schedule
-from infusion_jax.likelihood.importance import check_counts
+from infusion_jax.likelihood.importance import as_tree, check_counts
 
 Array = jax.Array
 PyTree = Any
@@ -97,7 +97,7 @@ def pilot(
   check_acceptance(acceptance)
   angles, curvature, found = _pilot(
     keys,
-    Partial(transition),
+    as_tree(transition),
     steps,
     prior,
     x,
@@ -216,13 +216,13 @@ def tune(
   steps: PyTree,
   prior: Gaussian,
   x: Array,
-  betas: np.ndarray,
+  betas: np.ndarray | Callable[[Pilot], np.ndarray],
   *,
   coarse_legs: int = 150,
   fine_legs: int | None = None,
   **options: Any,
 ) -> Schedule:
-  """The schedule for temperatures `betas`, by two pilots.
+  """A schedule for some images, by two pilots.
 
   A geometric one follows the step size down over many orders of beta and finds
   the scale of each coordinate, the inverse root of its curvature; a second one,
@@ -234,7 +234,7 @@ def tune(
     steps: leaves [T, ...].
     prior: p^(0), [H, W, C].
     x: [N, H, W, C], the images that are to be annealed.
-    betas: [J+1] from 0 to 1.
+    betas: [J+1] from 0 to 1, or what makes them of the first pilot (`adapted`).
     coarse_legs: legs of the first pilot.
     fine_legs: legs of the second; J / 2 if None.
     **options: of `pilot`.
@@ -250,6 +250,7 @@ def tune(
   )
   scale = 1.0 / np.sqrt(np.maximum(first.curvature, 1e-3))
   base = first.schedule._replace(scale=scale.astype(np.float32))
+  betas = betas(first) if callable(betas) else betas
   count = fine_legs or max(2, (len(betas) - 1) // 2)
   spaced = np.interp(np.linspace(0, 1, count + 1), np.linspace(0, 1, len(betas)), betas)
   second = pilot(random.fold_in(keys, 1), *model, resampled(base, spaced), **options)

@@ -158,20 +158,21 @@ def _unreadable(folder: pathlib.Path, error: Exception) -> UserError:
 
 
 def _read_one_array(folder: pathlib.Path, like: PyTree) -> None:
-  """Reads the first array alone, and raises whatever Orbax raises.
+  """Reads the largest array alone, and raises whatever Orbax raises.
 
-  When many arrays cannot be opened at once, Orbax's threads go on printing
+  When many arrays cannot be read at once, Orbax's threads go on printing
   tracebacks after the error has been reported; with a single one they do not.
   """
-  paths, first = jax.tree_util.tree_leaves_with_path(like)[0]
+  leaves = jax.tree_util.tree_leaves_with_path(like)
+  path, wanted = max(leaves, key=lambda item: item[1].size)
   arguments = ocp.ArrayRestoreArgs(sharding=_sharding())
-  for key in reversed(paths):
+  for key in reversed(path):
     name = jax.tree_util.keystr((key,), simple=True)
-    first, arguments = {name: first}, {name: arguments}
+    wanted, arguments = {name: wanted}, {name: arguments}
   with ocp.PyTreeCheckpointer() as checkpointer:
     checkpointer.restore(
       folder,
-      ocp.args.PyTreeRestore(first, restore_args=arguments, partial_restore=True),
+      ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True),
     )
 
 

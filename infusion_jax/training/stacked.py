@@ -19,7 +19,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from infusion_jax import likelihood, sampling
-from infusion_jax.chain import Parameters
+from infusion_jax.chain import Infusion, Parameters
+from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
 from infusion_jax.training import epoch

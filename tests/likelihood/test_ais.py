@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -81,6 +83,37 @@ def test_a_killed_run_goes_on(toy, key, images):
   assert rest[-1].estimate.shape == (2,)
 
 
+def test_a_finished_run_is_there_at_once(toy, key, images):
+  *_, last = batches(toy, key, images)
+  (again,) = batches(toy, key, images, resume=last.stage)
+  np.testing.assert_array_equal(again.estimate, last.estimate)
+
+
+@pytest.mark.parametrize("change", [{"num_legs": 13}, {"num_chains": 1}])
+def test_a_run_with_other_settings_is_not_resumed(toy, key, images, change):
+  *_, last = batches(toy, key, images)
+  other = dataclasses.replace(SHORT, **change)
+  with pytest.raises(UserError, match="12 temperatures, 5 images and 2 chains"):
+    list(batches(toy, key, images, other, resume=last.stage))
+
+
+def test_the_estimate_is_the_mean_weight(toy, key, images):
+  *_, last = batches(toy, key, images)
+  weights = last.stage.log_weights
+  assert weights.shape == (5, 2)
+  expected = np.log(np.exp(weights.astype(np.float64)).mean(1))
+  np.testing.assert_allclose(last.estimate, expected, rtol=1e-5)
+
+
+def test_adaptive_temperatures_are_the_batchs_own(toy, key, images):
+  settings = dataclasses.replace(SHORT, temperatures="adaptive")
+  *_, last = batches(toy, key, images, settings)
+  betas = last.stage.schedule.betas
+  assert betas.shape == (13,) and betas[0] == 0 and betas[-1] == 1
+  assert np.all(np.diff(betas) > 0)
+  assert not np.allclose(betas, SHORT.betas(), atol=0.01)
+
+
 def test_integers_are_dequantized(toy, key):
   images = np.full((2, 2, 2, 1), 1, np.uint8)
   *_, one = batches(toy, key, images, levels=2)
@@ -95,6 +128,7 @@ def test_integers_are_dequantized(toy, key):
     ({"num_legs": 1}, "temperatures is 1"),
     ({"num_chains": 0}, "num_chains is 0"),
     ({"pilot_chains": 0}, "pilot_chains is 0"),
+    ({"temperatures": "adaptive", "pilot_chains": 1}, "adaptive"),
     ({"chunk_size": 0}, "chunk_size is 0"),
     ({"temperatures": "cubic"}, "'cubic'"),
     ({"moves": Moves(0)}, "num_leapfrog is 0"),

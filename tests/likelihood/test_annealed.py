@@ -60,7 +60,7 @@ def test_the_weight_is_unbiased(toy, key, moves):
   found = estimate(toy, key, x, schedule(12), num_chains=1, moves=moves)
   ratio = np.exp(found.astype(np.float64) - exact)
   error = ratio.std() / np.sqrt(len(x))
-  assert error < 0.05
+  assert error < 0.1
   assert abs(ratio.mean() - 1) < 4 * error
   # The log of it is a lower bound, and by more than its noise.
   assert found.mean() + 4 * found.std() / np.sqrt(len(x)) < exact

@@ -47,7 +47,8 @@ def test_every_estimator_takes_the_isotropic_model(toy, key, x):
   plan = annealed.Schedule(betas, np.full(41, 0.5))
   keys = importance.image_keys(key, np.arange(len(x)))
   other = annealed.estimate(keys, transition, steps, toy.prior, x, plan, num_chains=8)
-  np.testing.assert_allclose(other, exact, atol=0.3)
+  np.testing.assert_allclose(other, exact, atol=0.5)
+  assert abs(np.mean(other - exact)) < 0.15
 
 
 def test_another_variance_does_not_recompile(toy, key, x):
