@@ -2,10 +2,12 @@
 
   python -m experiments.train --config=configs/digits.py --workdir=runs/digits
 
-Expected time: DEMO_TIME on 2 CPU cores (300 epochs).
-Expected result: best validation bound near -73 nats per image (-72.85 measured with
-seed 0; the statistics of each mini-batch). Bounds on so few, coarsely quantized pixels
-are small numbers. Samples are clearest with more steps than trained with:
+Expected time: two to five minutes on 2 CPU cores (300 epochs; on a busy machine, 60
+epochs took 47 s).
+Expected result: best validation bound near -73 nats per image (-72.7 measured; the
+statistics of each mini-batch), test bound -71.3 +- 1.8 (the training set's). Bounds on
+so few, coarsely quantized pixels are small numbers. Samples are clearest with more
+steps than trained with:
 
   python -m experiments.sample --workdir=runs/digits --num_steps=20
 """
@@ -25,5 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.chain.omega = 0.05
   config.train.batch_size = 64
   config.train.num_epochs = 300
+  # An epoch takes less time than saving one.
+  config.train.checkpoint_every = 10
   config.train.preview_every = 50
   return config

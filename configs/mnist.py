@@ -6,8 +6,8 @@
 Data: the four official files (source idx), or what experiments.prepare_data made
 (source tfds, path its --data_dir).
 
-Expected time and result of the full run (300 epochs, meant for a GPU): not measured yet;
-the thesis reports a test bound of 1350.6 nats. Measured: the short run
+Expected time and result of the full run (300 epochs, meant for a GPU): not measured
+yet; the thesis reports a test bound of 1350.6 nats. Measured: the short run
 
   ... --config.chain.num_steps=5 --config.chain.omega=0.1 --config.train.num_epochs=3
 

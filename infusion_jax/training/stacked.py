@@ -307,6 +307,20 @@ def first_rows(state: TrainState, count: int) -> TrainState:
   return rows._replace(step=state.step)
 
 
+def shapes_of_first(state: TrainState, count: int) -> TrainState:
+  """The shapes of a stacked state's first `count` runs.
+
+  Args:
+    state: shapes with leaves [R, ...] but for the step.
+    count: at most R.
+  """
+  rows = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype),
+    state._replace(step=None),
+  )
+  return rows._replace(step=state.step)
+
+
 def padded(state: TrainState, count: int) -> TrainState:
   """A stacked state with its last run repeated until there are `count` of them."""
 

@@ -288,8 +288,9 @@ def _latest(
     return 0, program.place_state(state), [None] * len(group.configs)
   step = steps[-1]
   ended = [row and Result(**row) for row in checkpoints.about(step)["ended"]]
-  keys = stack.keys[: len(group.configs)]
-  like = jax.eval_shape(fresh, keys)
+  # Stored are the group's own runs, without those that fill up the devices.
+  shapes = jax.eval_shape(fresh, stack.keys)
+  like = stacked.shapes_of_first(shapes, len(group.configs))
   restored = TrainState(**checkpoints.training(step, snapshot.training_tree(like)))
   model = checkpoints.model(step, like.best.parameters._asdict())
   best = restored.best._replace(parameters=type(like.best.parameters)(**model))

@@ -1,7 +1,6 @@
 """Groups of runs trained as one program: each as if it were alone."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import signal
@@ -52,10 +51,10 @@ def of_everything(learning_rates, **train):
   return Group(tuple(sweeps.configs(runs.config(**train), overrides)))
 
 
-def train(path, group):
+def train(path, group, together=0):
   folder = Folder(pathlib.Path(path))
   folder.claim([group])
-  sweep.run(Job(str(path), group, PROTOCOL))
+  sweep.run(Job(str(path), group, PROTOCOL, together=together))
   return folder
 
 
@@ -71,6 +70,17 @@ def assert_same_table(folder, other, group):
   (files, weights), (others, other_weights) = table(folder, group), table(other, group)
   assert files == others
   jax.tree.map(np.testing.assert_array_equal, weights, other_weights)
+
+
+def assert_close_tables(folder, other, group):
+  """Compares the tables of one group but for rounding."""
+  for ours, theirs in zip(folder.results(group), other.results(group), strict=True):
+    assert theirs.best_bound == pytest.approx(ours.best_bound, rel=1e-3, abs=0.02)
+    assert theirs.best_epoch == ours.best_epoch
+  measured, others = (f.evaluation(group, PROTOCOL) for f in (folder, other))
+  for run in group.runs:
+    expected = pytest.approx(measured[run]["test_bound"], rel=1e-3, abs=0.05)
+    assert others[run]["test_bound"] == expected
 
 
 def assert_as_if_alone(folder, group, index, path):
@@ -112,6 +122,34 @@ def test_what_runs_agree_on_is_not_repeated():
   everything = of_everything([0.1, 0.2, 0.3]).configs
   stack = stacked.stack([make_run(config, DATA) for config in everything])
   assert stack.run.key.shape == (3,) and stack.run.decay_steps.shape == (3,)
+
+
+@pytest.mark.parametrize("together", [0, 1, 2, 3, 5])
+def test_a_function_over_runs_however_many_at_once(together):
+  def step(state, common, own):
+    count, tree = state
+    return (count + 1, {"a": tree["a"] * own + common, "b": None}), tree["a"].sum()
+
+  axes = (None, 0)
+  over = stacked.over_runs(step, (axes, None, 0), (axes, 0), together=together)
+  a, own = jnp.arange(6.0).reshape(3, 2), jnp.array([1.0, 2.0, 3.0])
+  (count, tree), total = jax.jit(over)((jnp.array(4), {"a": a, "b": None}), 0.5, own)
+  assert count == 5 and tree["b"] is None
+  np.testing.assert_allclose(tree["a"], a * own[:, None] + 0.5)
+  np.testing.assert_allclose(total, a.sum(1))
+
+
+@pytest.mark.parametrize(
+  ("runs_", "devices", "expected"), [(12, 8, 6), (3, 8, 3), (9, 8, 5), (16, 1, 1)]
+)
+def test_runs_are_shared_evenly(runs_, devices, expected, monkeypatch):
+  monkeypatch.setattr(jax, "local_device_count", lambda: devices)
+  assert stacked.device_count(runs_) == expected
+
+
+def test_runs_in_turn_give_the_same_table(rates, tmp_path):
+  folder, group = rates
+  assert_close_tables(folder, train(tmp_path, group, together=1), group)
 
 
 def test_runs_of_different_rates_are_as_if_alone(rates, tmp_path):
@@ -174,11 +212,11 @@ def test_another_protocol_measures_again_without_training(rates):
   before = (folder.group(group) / metrics.FILE).read_bytes()
   other = dataclasses.replace(PROTOCOL, num_images=5)
   first = folder.evaluation(group, PROTOCOL)
-  sweep.run(Job(str(folder.path), group, other))
+  sweep.run(Job(str(folder.path), group, other, together=0))
   second = folder.evaluation(group, other)
   assert second.keys() == first.keys() and second != first
   assert (folder.group(group) / metrics.FILE).read_bytes() == before
-  sweep.run(Job(str(folder.path), group, PROTOCOL))
+  sweep.run(Job(str(folder.path), group, PROTOCOL, together=0))
   assert folder.evaluation(group, PROTOCOL) == first
 
 
@@ -355,7 +393,7 @@ def test_wrong_protocols_are_refused(values, told):
 
 
 _ON_DEVICES = """
-import sys, pathlib, json
+import sys, pathlib
 import jax
 import runs
 from infusion_jax import sweeps
@@ -363,28 +401,31 @@ from infusion_jax.training import sweep
 from infusion_jax.training.groups import Folder, Group
 from infusion_jax.training.sweep import Job, Protocol
 
-assert jax.local_device_count() == 8
+assert jax.local_device_count() == {devices}
 sweep.load_dataset = lambda data: runs.dataset()
 base = runs.config(num_epochs=4)
 group = Group(tuple(sweeps.configs(base, sweeps.sweep("chain.omega", {rates}))))
 folder = Folder(pathlib.Path(sys.argv[1]))
 folder.claim([group])
-sweep.run(Job(sys.argv[1], group, Protocol(num_images=10, num_chains=2, num_samples=3)))
+protocol = Protocol(num_images=10, num_chains=2, num_samples=3)
+sweep.run(Job(sys.argv[1], group, protocol, together={together}))
 """
 
 
 @pytest.mark.slow
-def test_eight_devices_give_the_same_table(rates, tmp_path):
+@pytest.mark.parametrize(("devices", "together"), [(8, 0), (2, 1)])
+def test_several_devices_give_the_same_table(devices, together, rates, tmp_path):
+  # Two devices take two runs each, of which one fills up.
   folder, group = rates
   root = pathlib.Path(__file__).parents[2]
-  flag = "--xla_force_host_platform_device_count=8"
+  flag = f"--xla_force_host_platform_device_count={devices}"
   environment = {
     **os.environ,
     "PYTHONPATH": f"{root}:{root / 'tests'}",
     "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}",
     "JAX_PLATFORMS": "cpu",
   }
-  script = _ON_DEVICES.format(rates=RATES)
+  script = _ON_DEVICES.format(rates=RATES, devices=devices, together=together)
   done = subprocess.run(
     [sys.executable, "-c", script, str(tmp_path)],
     env=environment,
@@ -394,13 +435,4 @@ def test_eight_devices_give_the_same_table(rates, tmp_path):
     check=False,
   )
   assert done.returncode == 0, done.stderr
-  other = Folder(tmp_path)
-  for one, eight in zip(folder.results(group), other.results(group), strict=True):
-    assert eight.best_bound == pytest.approx(one.best_bound, rel=1e-3, abs=0.02)
-    assert eight.best_epoch == one.best_epoch
-  bounds, others = (f.evaluation(group, PROTOCOL) for f in (folder, other))
-  for run in group.runs:
-    expected = pytest.approx(bounds[run]["test_bound"], rel=1e-3, abs=0.05)
-    assert others[run]["test_bound"] == expected
-  rows = json.loads((folder.group(group) / groups.GROUP_FILE).read_text())
-  assert len(rows["runs"]) == 3
+  assert_close_tables(folder, Folder(tmp_path), group)
