@@ -156,7 +156,7 @@ def labels(
   index = _index(path, max_images)
   if bad_pictures == "skip":
     geometry = Geometry(crop, size, fit, grey)
-    index = {s: _decode(kept, geometry, "skip")[1] for s, kept in index.items()}
+    index = {s: _decode(pictures, geometry).kept for s, pictures in index.items()}
   classes = sorted({picture.label for split in SPLITS for picture in index[split]})
   if len(classes) < 2:
     raise UserError(
@@ -333,38 +333,40 @@ def _opened_zip(root: pathlib.Path) -> Iterator[zipfile.ZipFile]:
 def _build(
   name: str, index: dict[str, list[Picture]], geometry: Geometry, bad_pictures: str
 ) -> Dataset:
-  arrays = {s: _decode(p, geometry, bad_pictures)[0] for s, p in index.items()}
-  return Dataset(name, **arrays)
+  """Decodes the pictures of all splits, then judges what was bad among them."""
+  found = {split: _decode(pictures, geometry) for split, pictures in index.items()}
+  bad = [text for gathered in found.values() for text in gathered.bad]
+  _report(bad, sum(map(len, index.values())), bad_pictures)
+  for split, gathered in found.items():
+    if not gathered.kept:
+      raise UserError(
+        f"dataset {name!r}: nothing is left of split {split!r}, whose pictures cannot"
+        f" be used: {_some(gathered.bad)}"
+      )
+  return Dataset(name, **{s: g.images[: len(g.kept)] for s, g in found.items()})
 
 
-def _decode(
-  pictures: list[Picture], geometry: Geometry, bad_pictures: str
-) -> tuple[np.ndarray, list[Picture]]:
+def _decode(pictures: list[Picture], geometry: Geometry) -> "_Gathered":
   """Decodes pictures in parallel.
 
-  Returns:
-    The readable ones, uint8 [N, H, W, C], and which they are.
-
   Raises:
-    UserError: Some cannot be read and may not be left out, none can, or their
-      sizes differ.
+    UserError: Their sizes differ.
   """
-  bad: list[str] = []
   gathered = _Gathered(len(pictures))
   for picture, result in _decoded(pictures, geometry):
     if isinstance(result, str):
-      bad.append(f"{picture.name} ({result})")
+      gathered.bad.append(f"{picture.name} ({result})")
     else:
       gathered.add(picture, result)
-  _report(bad, len(pictures), bad_pictures)
-  return gathered.images[: len(gathered.kept)], gathered.kept
+  return gathered
 
 
 class _Gathered:
-  """The array that pictures of one size are put into."""
+  """The array that pictures of one size are put into, and those that had none."""
 
   def __init__(self, total: int):
     self.kept: list[Picture] = []
+    self.bad: list[str] = []
     self.images: np.ndarray | None = None
     self._total = total
 
@@ -404,19 +406,21 @@ def _decoded(
 
 
 def _report(bad: list[str], total: int, bad_pictures: str) -> None:
-  if not bad:
-    return
-  rest = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-  text = (
-    f"{len(bad)} of {total} pictures cannot be used: {', '.join(bad[:_NAMED])}{rest}"
-  )
-  if bad_pictures == "fail":
+  """Ends on bad pictures, or warns of them, all by name."""
+  if bad and bad_pictures == "fail":
     raise UserError(
-      f"{text}; mend or remove them, or leave them out by data.bad_pictures = skip"
+      f"{len(bad)} of {total} pictures cannot be used: {_some(bad)}; mend or remove"
+      " them, or leave them out by data.bad_pictures = skip"
     )
-  if len(bad) == total:
-    raise UserError(f"{text}; nothing is left")
-  _LOGGER.warning("%d of %d pictures are left out: %s", len(bad), total, ", ".join(bad))
+  if bad:
+    _LOGGER.warning(
+      "%d of %d pictures are left out: %s", len(bad), total, ", ".join(bad)
+    )
+
+
+def _some(bad: list[str]) -> str:
+  rest = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+  return ", ".join(bad[:_NAMED]) + rest
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def test_unsound_arrays(tmp_path, arrays, message):
 
 def test_unsound_fold(tmp_path):
   path = save(tmp_path / "tfd.mat", images=IMAGES, folds=FOLDS)
-  with pytest.raises(UserError, match="data.fold is 6; allowed are 1 to 5"):
+  with pytest.raises(UserError, match=r"data.fold is 6; allowed are 1 to 5"):
     load(path, fold=6)
 
 
@@ -78,7 +78,7 @@ def test_version_7_3_is_named(tmp_path):
   path = tmp_path / "new.mat"
   head = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
   path.write_bytes(head + bytes(512))
-  with pytest.raises(UserError, match="version 7.3; save it with -v7"):
+  with pytest.raises(UserError, match=r"version 7.3; save it with -v7"):
     load(path)
 
 
