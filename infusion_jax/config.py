@@ -172,6 +172,9 @@ class TrainConfig:
     checkpoint_every: epochs between checkpoints.
     keep_every: epochs between checkpoints that are kept for good; 0: none.
     preview_every: epochs between pictures; 0: only at the end.
+    parzen_every: epochs between Parzen estimates of the validation images, as in
+      figure 3.3; 0: none.
+    parzen_samples: samples of the model such an estimate is made from.
   """
 
   objective: str = "denoising"
@@ -188,6 +191,8 @@ class TrainConfig:
   checkpoint_every: int = 1
   keep_every: int = 0
   preview_every: int = 10
+  parzen_every: int = 0
+  parzen_samples: int = 10_000
 
   def __post_init__(self) -> None:
     _one_of("train.objective", self.objective, ("denoising", "lower_bound"))
@@ -200,7 +205,15 @@ class TrainConfig:
     _in_range("train.ema_decay", self.ema_decay, 0.0, 0.999999)
     _in_range("train.seed", self.seed, 0, 2**32 - 1)
     _in_range("train.checkpoint_every", self.checkpoint_every, 1, 1_000_000)
-    for name in ("patience", "monitor_images", "keep_every", "preview_every"):
+    _in_range("train.parzen_samples", self.parzen_samples, 1, 1_000_000_000)
+    whole = (
+      "patience",
+      "monitor_images",
+      "keep_every",
+      "preview_every",
+      "parzen_every",
+    )
+    for name in whole:
       _in_range(f"train.{name}", getattr(self, name), 0, 1_000_000_000)
 
 

@@ -5,6 +5,7 @@ Commands, reports and notebooks draw the same `Frames`.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from infusion_jax.layout import Picture
 from infusion_jax.metrics.neighbors import Neighbors, nearest
 from infusion_jax.model import Model
 from infusion_jax.sampling import Chains
+from infusion_jax.training import metrics
 
 Array = jax.Array
 
@@ -143,6 +145,34 @@ def with_neighbors(
   found = nearest(frames.images[:, -1], train, levels)
   images = (train[found.index] / levels).astype(np.float32)
   return dataclasses.replace(frames, last=images, last_label="nearest"), found
+
+
+def training_curves(rows: Sequence[Mapping[str, Any]], title: str = "") -> Picture:
+  """Bounds on training and validation images by epoch, and Parzen (figure 3.3).
+
+  Args:
+    rows: of a run's `metrics.jsonl` (`training.metrics.read`).
+    title: above the figure.
+
+  Returns:
+    The picture. The Parzen estimates, where there are any, have the right axis.
+
+  Raises:
+    UserError: no bound has been measured yet.
+  """
+  bounds = metrics.series(rows, "bound")
+  if not bounds:
+    raise UserError("metrics.jsonl holds no bound yet; the first epoch's end brings it")
+  estimates = metrics.series(rows, "parzen")
+  return plots.curves(
+    bounds,
+    "epoch",
+    "lower bound (nats per image)",
+    title,
+    secondary={f"Parzen, {split}": line for split, line in estimates.items()},
+    secondary_label="Parzen estimate (nats per image)",
+    clip_low_quantile=0.05,
+  )
 
 
 def _frames(chains: Chains, last: np.ndarray, show: str) -> Frames:

@@ -170,25 +170,13 @@ def _inpainting(model: Model, dataset: Dataset, num_steps: int | None) -> str:
 def _curves(folder: pathlib.Path) -> str:
   file = folder / metrics.FILE
   rows = metrics.read(file) if file.exists() else []
-  drawn = [
-    figure(
-      plots.curves(series, "epoch", label, clip_low_quantile=0.05), f"{label} by epoch."
-    )
-    for name, label in (("bound", "bound (nats per image)"), ("loss", "loss"))
-    if (series := _series(rows, name))
-  ]
-  return "\n".join(drawn) or paragraph(f"There is no {metrics.FILE} in this folder.")
-
-
-def _series(
-  rows: Sequence[Mapping[str, Any]], name: str
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Split -> epochs and values of one metric."""
-  found: dict[str, list[tuple[float, float]]] = {}
-  for row in rows:
-    if name in row:
-      found.setdefault(row["split"], []).append((row["epoch"], row[name]))
-  return {split: tuple(np.array(points).T) for split, points in found.items()}
+  if not rows:
+    return paragraph(f"There is no {metrics.FILE} in this folder.")
+  drawn = [figure(figures.training_curves(rows), "Bound by epoch.")]
+  if loss := metrics.series(rows, "loss"):
+    lines = plots.curves(loss, "epoch", "loss", clip_low_quantile=0.05)
+    drawn.append(figure(lines, "Loss by epoch."))
+  return "\n".join(drawn)
 
 
 def _evaluation(model: Model, folder: pathlib.Path) -> str:

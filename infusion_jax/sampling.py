@@ -4,10 +4,12 @@ Every function takes [B] keys, one per image: image i is a function of key i
 alone. All are pure and run with fixed batch statistics.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from infusion_jax import chain, gaussian, random
 from infusion_jax.chain import Infusion, Parameters
@@ -67,6 +69,32 @@ def predict(
   Its mean is what the thesis shows; `draw` gives samples proper.
   """
   return _generate(network, weights, keys, num_steps).prediction
+
+
+def means(
+  network: Network, weights: Weights, keys: Array, num_steps: int, batch_size: int = 500
+) -> Iterator[np.ndarray]:
+  """Pictures of many model chains, batch after batch, as arrays of the host.
+
+  Args:
+    network: the operator's network.
+    weights: the trained model.
+    keys: [N].
+    num_steps: length of the chain.
+    batch_size: chains per compiled call; picture i does not depend on it.
+
+  Yields:
+    [b, H, W, C] means of p^(T), b = batch_size but for the last batch.
+  """
+  count = len(keys)
+  for first in range(0, count, batch_size):
+    # Filled up with the last chain, so that one compiled program serves all.
+    rows = np.minimum(np.arange(first, first + batch_size), count - 1)
+    prediction = _predict(network, weights, keys[rows], num_steps)
+    yield np.asarray(prediction.mean)[: count - first]
+
+
+_predict = jax.jit(predict, static_argnums=(0, 3))
 
 
 def draw(keys: Array, prediction: Gaussian) -> Array:

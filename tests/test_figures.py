@@ -1,11 +1,12 @@
 """Figures: which images stand where."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
-from launching import DIGITS
+from launching import DIGITS, launch
 
 import infusion_jax
 from infusion_jax import figures, plots
@@ -94,3 +95,34 @@ def test_an_animation_has_a_frame_per_step(model, keys):
 def test_other_things_to_show_are_refused(model, keys):
   with pytest.raises(UserError, match="'noise'; allowed are states, means"):
     figures.model_chains(model, keys, show="noise")
+
+
+def measured(epochs):
+  for epoch in epochs:
+    yield {"epoch": epoch, "split": "train", "bound": 10.0 * epoch, "loss": 1.0}
+    yield {"epoch": epoch, "split": "validation", "bound": 9.0 * epoch}
+
+
+def test_training_curves_show_bounds_and_parzen():
+  rows = list(measured(range(1, 6)))
+  bounds = figures.training_curves(rows)
+  parzen = {"epoch": 4, "split": "validation", "parzen": 200.0}
+  both = figures.training_curves([*rows, parzen])
+  assert bounds.shape == both.shape
+  assert (bounds != both).any()
+
+
+def test_training_curves_need_a_bound():
+  with pytest.raises(UserError, match="no bound yet"):
+    figures.training_curves([{"epoch": 1, "split": "train", "loss": 1.0}])
+
+
+def test_the_curves_launcher_draws_a_runs_metrics(tmp_path):
+  lines = [json.dumps(row) + "\n" for row in measured(range(1, 4))]
+  (tmp_path / "metrics.jsonl").write_text("".join(lines))
+  result = launch("curves", f"--workdir={tmp_path}", "--title=Digits")
+  assert result.returncode == 0, result.stderr
+  assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+  nothing = launch("curves", f"--workdir={tmp_path / 'elsewhere'}")
+  assert nothing.returncode == 2
+  assert "it has no metrics.jsonl" in nothing.stderr

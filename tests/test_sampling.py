@@ -154,3 +154,10 @@ def test_what_is_unknown_has_no_influence(network, weights, keys):
   # What is known has.
   changed = sampling.inpaint(network, weights, keys, 1 - x, known, T)
   assert np.abs(changed[:, 1:] - first[:, 1:]).max() > 1e-3
+
+
+def test_means_of_many_chains_do_not_depend_on_the_batch(network, weights, keys):
+  parts = list(sampling.means(network, weights, keys, T, batch_size=len(keys) - 1))
+  assert [len(part) for part in parts] == [len(keys) - 1, 1]
+  together = sampling.predict(network, weights, keys, T).mean
+  np.testing.assert_allclose(np.concatenate(parts), together, rtol=1e-5, atol=1e-6)

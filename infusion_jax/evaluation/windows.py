@@ -8,26 +8,18 @@ from infusion_jax import pixels, sampling
 from infusion_jax.evaluation.session import Measurement, Session
 from infusion_jax.metrics import parzen
 
-_SAMPLE_BATCH = 500
-
 
 def sample_means(session: Session, count: int) -> np.ndarray:
   """Means of the last transition of `count` model chains, [count, H, W, C]."""
-  num_steps = session.protocol.num_steps or session.model.network.num_steps
+  model = session.model
+  num_steps = session.protocol.num_steps or model.network.num_steps
   keys = jax.random.split(session.key("samples"), count)
   parts = []
   with session.bar(count, "samples") as bar:
-    for first in range(0, count, _SAMPLE_BATCH):
-      rows = np.minimum(np.arange(first, first + _SAMPLE_BATCH), count - 1)
-      prediction = _predict(
-        session.model.network, session.model.weights, keys[rows], num_steps
-      )
-      parts.append(np.asarray(prediction.mean))
-      bar.update(min(_SAMPLE_BATCH, count - first))
-  return np.concatenate(parts)[:count]
-
-
-_predict = jax.jit(sampling.predict, static_argnums=(0, 3))
+    for part in sampling.means(model.network, model.weights, keys, num_steps):
+      parts.append(part)
+      bar.update(len(part))
+  return np.concatenate(parts)
 
 
 def parzen_window(session: Session) -> list[Measurement]:

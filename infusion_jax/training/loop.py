@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from infusion_jax import plots, random, sampling
+from infusion_jax import pixels, plots, random, sampling
 from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
+from infusion_jax.metrics import parzen
 from infusion_jax.sampling import Weights
 from infusion_jax.training import signals, snapshot, workdir
 from infusion_jax.training.checkpoints import Checkpoints
@@ -177,6 +178,8 @@ def _train(session: _Session, state: TrainState) -> Outcome:
     state = _steps_of_epoch(session, state)
     epoch += 1
     state = _measure(session, state, epoch)
+    if train.parzen_every and epoch % train.parzen_every == 0:
+      _measure_parzen(session, state, epoch)
     last = epoch == train.num_epochs or _stalled(state, epoch, train.patience)
     weights = _best_weights(session, state, population=last)
     if last or (train.preview_every and epoch % train.preview_every == 0):
@@ -263,6 +266,24 @@ def _measure(session: _Session, state: TrainState, epoch: int) -> TrainState:
     epoch=epoch, bound=f"{bound:.1f}", best=f"{float(state.best.bound):.1f}"
   )
   return state
+
+
+def _measure_parzen(session: _Session, state: TrainState, epoch: int) -> None:
+  """Parzen estimate of the validation images from the current parameters."""
+  session.bar.set_description("Parzen")
+  network = session.recipe.network
+  weights = Weights(state.current, state.statistics, session.run.infusion)
+  # The same chains at every epoch: the curve then shows the training alone.
+  key = random.named(session.run.key, "parzen")
+  keys = jax.random.split(key, session.config.train.parzen_samples)
+  means = np.concatenate(
+    list(sampling.means(network, weights, keys, network.num_steps))
+  )
+  clean = pixels.scaled(session.validation, session.dataset.levels)
+  found = parzen.evaluate(np.asarray(clean), means)
+  values = {"parzen": found.mean, "parzen_error": found.standard_error}
+  session.writer.write(int(state.step), epoch, "validation", values)
+  session.bar.set_description("")
 
 
 def _check_measured(

@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from infusion_jax import files
 from infusion_jax.errors import UserError
 
@@ -60,6 +62,17 @@ class MetricsWriter:
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
   """Reads the rows of a metrics file; a last line torn by a kill is left out."""
   return list(_rows(path.read_text().splitlines()))
+
+
+def series(
+  rows: Iterable[Mapping[str, Any]], name: str
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """One metric by epoch: split -> epochs and values, where it was measured."""
+  found: dict[str, list[tuple[float, float]]] = {}
+  for row in rows:
+    if name in row:
+      found.setdefault(row["split"], []).append((row["epoch"], row[name]))
+  return {split: tuple(np.array(points).T) for split, points in found.items()}
 
 
 def _rows(lines: Iterable[str]) -> Iterable[dict[str, Any]]:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import runs
 
+from infusion_jax import random, sampling
 from infusion_jax.errors import UserError
+from infusion_jax.metrics import parzen
 from infusion_jax.training import loop, metrics, signals, snapshot
 from infusion_jax.training.checkpoints import Checkpoints
 from infusion_jax.training.state import make_recipe, make_run
@@ -202,3 +204,26 @@ def test_all_options_together_resume_bit_for_bit(tmp_path):
   fit(tmp_path / "parts", num_epochs=2, **options)
   fit(tmp_path / "parts", num_epochs=4, **options)
   assert_same_run(tmp_path / "whole", tmp_path / "parts", num_epochs=4, **options)
+
+
+def test_parzen_estimates_are_of_the_epoch_and_do_not_disturb(six_epochs, tmp_path):
+  settings = {"num_epochs": 6, "parzen_every": 3, "parzen_samples": 40}
+  folder = tmp_path / "windows"
+  fit(folder, **settings)
+  rows = metrics.read(folder / "metrics.jsonl")
+  measured = [row for row in rows if "parzen" in row]
+  assert [(row["epoch"], row["split"]) for row in measured] == [
+    (3, "validation"),
+    (6, "validation"),
+  ]
+  others = [row for row in rows if "parzen" not in row]
+  assert others == metrics.read(six_epochs / "metrics.jsonl")
+
+  state, _, _ = final_state(folder, **settings)
+  config, data = runs.config(**settings), runs.dataset()
+  network, run = make_recipe(config, data).network, make_run(config, data)
+  weights = sampling.Weights(state.parameters, state.statistics, run.infusion)
+  keys = jax.random.split(random.named(run.key, "parzen"), 40)
+  means = sampling.predict(network, weights, keys, 3).mean
+  found = parzen.evaluate(data.validation.astype(np.float32) / 17, np.asarray(means))
+  np.testing.assert_allclose(measured[-1]["parzen"], found.mean, rtol=1e-5)

@@ -1,0 +1,36 @@
+"""Draws a run's training curves: python -m experiments.curves --workdir=DIR.
+
+The lower bound on training and validation images by epoch, and the Parzen estimate
+where it was measured (train with --config.train.parzen_every=10): figure 3.3.
+"""
+
+import pathlib
+
+from absl import flags
+
+from experiments import common
+from infusion_jax import figures, outputs, plots
+from infusion_jax.errors import UserError
+from infusion_jax.training import metrics
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run.")
+_OUT = flags.DEFINE_string("out", None, "The .png; default WORKDIR/curves.png.")
+_TITLE = flags.DEFINE_string("title", "", "Above the figure.")
+
+
+def main(argv: list[str]) -> None:
+  """Reads the run's metrics and draws them."""
+  del argv
+  file = pathlib.Path(_WORKDIR.value) / metrics.FILE
+  out = _OUT.value or str(file.parent / "curves.png")
+  outputs.check(out, (".png",))
+  if not file.is_file():
+    raise UserError(f"--workdir is {_WORKDIR.value!r}; it has no {metrics.FILE}")
+  picture = figures.training_curves(metrics.read(file), _TITLE.value)
+  plots.save(out, picture)
+  print(f"wrote {out}")
+
+
+if __name__ == "__main__":
+  common.required("workdir")
+  common.run(main)
