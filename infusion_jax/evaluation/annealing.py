@@ -157,7 +157,8 @@ def _read(path: pathlib.Path | None) -> Stage | None:
   if path is None or not path.exists():
     return None
   try:
-    with np.load(path, allow_pickle=False) as kept:
+    # numpy leaves a file that it opened itself open if it is damaged.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
       leaves = [kept[str(n)] for n in range(len(kept.files))]
     return jax.tree.unflatten(_STAGE, leaves)
   except (OSError, ValueError, KeyError, zipfile.BadZipFile):
