@@ -39,6 +39,7 @@ def main(argv: list[str]) -> None:
   model = load(workdir)
   dataset = selection.load_dataset(model, _DATA_PATH.value)
   dataset.split(protocol.split)
+  evaluation.check_extractors(metrics, protocol, dataset)
   identity = evaluation.identity(model)
   report = evaluation.Report(workdir, identity)
   session = evaluation.Session(
@@ -65,7 +66,7 @@ def table(rows: list[dict], dataset: str) -> str:
     [
       [
         row["name"],
-        f"{row['value']:.2f}",
+        _number(row["value"]),
         _number(row["standard_error"]),
         _number(row["deviation"]),
         _published(dataset, row),
@@ -77,7 +78,10 @@ def table(rows: list[dict], dataset: str) -> str:
 
 
 def _number(value: float | None) -> str:
-  return "-" if value is None else f"{value:.2f}"
+  if value is None:
+    return "-"
+  # Kernel distances are small numbers.
+  return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def _published(dataset: str, row: dict) -> str:
@@ -92,6 +96,10 @@ def _protocol(row: dict) -> str:
   protocol, details = row["protocol"], row["details"]
   facts = [f"{protocol['num_images']} images"]
   facts += [f"{protocol[k]} {n}" for k, n in _COUNTS.items() if k in protocol]
+  if accuracy := protocol.get("extractor", {}).get("test_accuracy"):
+    facts.append(f"classifier of accuracy {accuracy:.3f}")
+  if "real_images" in details:
+    facts.append(f"real images {details['real_images']:.2f}")
   if "sigma" in protocol:
     facts.append(f"sigma {protocol['sigma']:.3g}")
   if "median_ess" in details:
@@ -106,6 +114,8 @@ _COUNTS = {
   "repetitions": "repetitions",
   "num_samples": "samples",
   "temperatures": "temperatures",
+  "splits": "splits",
+  "subsets": "subsets",
 }
 
 

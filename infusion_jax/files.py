@@ -1,6 +1,7 @@
 """Writing files so that a reader sees all of one or nothing of it."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -48,3 +49,13 @@ def _share_like_others(descriptor: int) -> None:
   mask = os.umask(0)
   os.umask(mask)
   os.fchmod(descriptor, 0o666 & ~mask)
+
+
+def digest(path: StrPath) -> str:
+  """Tells the content of a file from others: 16 hexadecimal digits of its SHA-256.
+
+  Raises:
+    OSError: the file cannot be read.
+  """
+  with pathlib.Path(path).expanduser().open("rb") as stream:
+    return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

@@ -16,6 +16,11 @@ from infusion_jax.evaluation.chains import (
   tuned_importance,
 )
 from infusion_jax.evaluation.report import Report, identity, published
+from infusion_jax.evaluation.scores import (
+  check_extractors,
+  classifier_scores,
+  inception_scores,
+)
 from infusion_jax.evaluation.session import (
   PARTS_FILE,
   Measurement,
@@ -34,6 +39,7 @@ __all__ = [
   "Protocol",
   "Report",
   "Session",
+  "check_extractors",
   "check_metrics",
   "identity",
   "published",
@@ -49,6 +55,8 @@ METRICS: dict[str, Callable[[Session], list[Measurement]]] = {
   "ais": ais,
   "ais_isotropic": ais_isotropic,
   "parzen": parzen_window,
+  "inception": inception_scores,
+  "classifier": classifier_scores,
 }
 
 

@@ -73,7 +73,12 @@ class Report:
 
 
 def _asked(metric: str, protocol: Protocol) -> dict[str, Any]:
-  return {"metric": metric, **dataclasses.asdict(protocol)}
+  return {
+    "metric": metric,
+    **dataclasses.asdict(protocol),
+    # Another network of the same name is another question.
+    **{name: files.digest(path) for name, path in protocol.networks().items()},
+  }
 
 
 def identity(model: Model) -> str:
@@ -96,6 +101,7 @@ def published(dataset: str, metric: str) -> tuple[float, float] | None:
 
 
 _TABLE_3_1, _FIGURE_3_4 = "table_3_1_mnist_log_likelihood", "figure_3_4_mnist_parzen"
+_TABLE_3_2 = "table_3_2_cifar10_inception_score"
 _PUBLISHED: dict[tuple[str, str], tuple[str, str, int | None]] = {
   ("mnist", "bound"): (_TABLE_3_1, "Infusion (lower bound)", 0),
   ("mnist", "train/bound"): (_TABLE_3_1, "Infusion (lower bound)", 1),
@@ -104,4 +110,5 @@ _PUBLISHED: dict[tuple[str, str], tuple[str, str, int | None]] = {
   ("mnist", "isotropic"): (_TABLE_3_1, "Infusion + isotropic (IS)", 0),
   ("mnist", "train/isotropic"): (_TABLE_3_1, "Infusion + isotropic (IS)", 1),
   ("mnist", "parzen"): (_FIGURE_3_4, "Infusion", None),
+  ("cifar10", "inception_score"): (_TABLE_3_2, "Infusion", None),
 }

@@ -47,6 +47,10 @@ class Protocol:
     ais_images: images that are annealed.
     ais_chains: annealed chains an image.
     sandwich: also bound the annealing error on simulated images.
+    score_samples: of the model, for the Inception and the classifier score.
+    splits: parts that these samples are scored in.
+    inception: weights of Inception-v3 (experiments.convert_inception makes them).
+    classifier: a classifier (experiments.train_classifier makes it).
   """
 
   split: str = "test"
@@ -63,15 +67,33 @@ class Protocol:
   ais_images: int = 16
   ais_chains: int = 4
   sandwich: bool = False
+  score_samples: int = 50_000
+  splits: int = 10
+  inception: str = ""
+  classifier: str = ""
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       least = 0 if field.name in _MAY_BE_ZERO else 1
-      if field.name != "split" and not value >= least:
+      if not isinstance(value, str) and not value >= least:
         raise UserError(f"{field.name} is {value}; it must be at least {least}")
+      if not isinstance(value, str) and not value <= _MOST:
+        raise UserError(f"{field.name} is {value}; it must be at most {_MOST}")
+    if self.score_samples < max(2, self.splits):
+      raise UserError(
+        f"score_samples is {self.score_samples}; it must be at least"
+        f" {max(2, self.splits)}, of which splits = {self.splits} can be made"
+      )
+
+  def networks(self) -> dict[str, str]:
+    """The files of the networks that are given to score with, by metric."""
+    named = {"inception": self.inception, "classifier": self.classifier}
+    return {name: path for name, path in named.items() if path}
 
 
+# A key's seed has 32 bits, and nothing else comes near.
+_MOST = 2**32 - 1
 _MAY_BE_ZERO = {"num_images", "seed", "sigma", "num_steps", "sandwich"}
 
 
@@ -137,6 +159,11 @@ class Session:
     """The transition with fixed statistics, and its steps."""
     network = self.model.network
     return sampling.operator(network, self.model.weights, network.num_steps)
+
+  @property
+  def chain_steps(self) -> int:
+    """Length of the chain that samples are drawn with."""
+    return self.protocol.num_steps or self.model.network.num_steps
 
   @property
   def infusion(self) -> chain.Infusion:

@@ -1,5 +1,7 @@
 """The Parzen-window metric: samples of the model as kernels."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,23 +11,20 @@ from infusion_jax.evaluation.session import Measurement, Session
 from infusion_jax.metrics import parzen
 
 
-def sample_means(session: Session, count: int) -> np.ndarray:
-  """Means of the last transition of `count` model chains, [count, H, W, C]."""
+def sample_means(session: Session, count: int) -> Iterator[np.ndarray]:
+  """Yields means of the last transition of `count` model chains, [b, H, W, C] each."""
   model = session.model
-  num_steps = session.protocol.num_steps or model.network.num_steps
   keys = jax.random.split(session.key("samples"), count)
-  parts = []
   with session.bar(count, "samples") as bar:
-    for part in sampling.means(model.network, model.weights, keys, num_steps):
-      parts.append(part)
+    for part in sampling.means(model.network, model.weights, keys, session.chain_steps):
+      yield part
       bar.update(len(part))
-  return np.concatenate(parts)
 
 
 def parzen_window(session: Session) -> list[Measurement]:
   """The Parzen estimate of figure 3.4: clean test images, means of samples."""
   protocol, levels = session.protocol, session.dataset.levels
-  means = sample_means(session, protocol.num_samples)
+  means = np.concatenate([*sample_means(session, protocol.num_samples)])
   sigma, details = protocol.sigma, {}
   if not sigma:
     clean = np.asarray(pixels.scaled(jnp.asarray(session.dataset.validation), levels))
@@ -45,7 +44,7 @@ def parzen_window(session: Session) -> list[Measurement]:
       protocol={
         **session.described(num_samples=protocol.num_samples, sigma=sigma),
         "num_images": len(images),
-        "chain_steps": protocol.num_steps or session.model.network.num_steps,
+        "chain_steps": session.chain_steps,
         "chosen_on_validation": not protocol.sigma,
       },
       details=details,

@@ -24,7 +24,12 @@ from flax import traverse_util
 
 from infusion_jax import files, pixels, random
 from infusion_jax.errors import UserError
-from infusion_jax.metrics.extractors import Extractor, Predictions, in_batches
+from infusion_jax.metrics.extractors import (
+  Extractor,
+  ImageShape,
+  Predictions,
+  in_batches,
+)
 from infusion_jax.networks.layers import Conv, default_lowering
 
 Array = jax.Array
@@ -115,8 +120,16 @@ class Classifier:
 
   @property
   def extractor(self) -> Extractor:
-    """This network for `extractors.score`."""
-    return Extractor("classifier", self.predict)
+    """This network to score with."""
+    about = {"network": "classifier", **self.about}
+    return Extractor("classifier", self.predict, about, self.check)
+
+  def check(self, image_shape: ImageShape) -> None:
+    """Raises UserError for images of another shape than it was trained on."""
+    if image_shape != self.image_shape:
+      raise UserError(
+        f"images have shape {image_shape}; this classifier takes {self.image_shape}"
+      )
 
   def predict(self, images: np.ndarray) -> Predictions:
     """Features [N, 128] and probabilities [N, K] of images [N, H, W, C] in [0, 1].
@@ -124,11 +137,7 @@ class Classifier:
     Raises:
       UserError: the images are of another shape.
     """
-    if images.shape[1:] != self.image_shape:
-      raise UserError(
-        f"images have shape {images.shape}; this classifier takes [N,"
-        f" {', '.join(map(str, self.image_shape))}]"
-      )
+    self.check(images.shape[1:])
     function = functools.partial(_predict, self.module, self.parameters)
     return in_batches(function, images, _BATCH)
 

@@ -1,7 +1,7 @@
 """What scores of images look through: a network's features and predictions."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from infusion_jax.metrics import scores
 from infusion_jax.metrics.scores import SplitScore
 
 Array = jax.Array
+ImageShape = tuple[int, int, int]
 
 
 class Predictions(NamedTuple):
@@ -26,16 +27,24 @@ class Predictions(NamedTuple):
   probabilities: np.ndarray
 
 
+def _any_shape(image_shape: ImageShape) -> None:
+  del image_shape
+
+
 class Extractor(NamedTuple):
   """A network to score with.
 
   Attributes:
-    name: "inception" or "classifier"; it becomes part of the scores' names.
+    name: one of `NAMES`; it decides what the scores are called.
     predict: maps images [N, H, W, C] in [0, 1], of any number, to `Predictions`.
+    about: what to say of the network beside its scores.
+    check: raises UserError for an image shape (H, W, C) that it does not take.
   """
 
   name: str
   predict: Callable[[np.ndarray], Predictions]
+  about: Mapping[str, Any] = {}
+  check: Callable[[ImageShape], None] = _any_shape
 
 
 class Scores(NamedTuple):
@@ -52,12 +61,60 @@ class Scores(NamedTuple):
   kernel: SplitScore
 
 
-#: What the fields of `Scores` are called by extractor: the names of the
-#: literature belong to Inception-v3 alone.
+#: What the fields of `Scores` are called by extractor: the names of the literature
+#: belong to Inception-v3 with the weights of TensorFlow's graph alone.
 NAMES = {
   "inception": Scores("inception_score", "fid", "kid"),
+  "torchvision": Scores("torchvision_score", "torchvision_fid", "torchvision_kid"),
   "classifier": Scores("classifier_score", "classifier_fid", "classifier_kid"),
 }
+
+
+def compare(
+  generated: Predictions,
+  reference: Predictions,
+  *,
+  splits: int = 10,
+  subsets: int = 100,
+  subset_size: int = 1000,
+  seed: int = 0,
+) -> Scores:
+  """Scores what a network said of generated images against real ones.
+
+  Args:
+    generated: of N images; 50,000 in the literature.
+    reference: of M images.
+    splits: of the Inception or classifier score.
+    subsets: of the kernel distance.
+    subset_size: of the kernel distance.
+    seed: chooses the subsets.
+
+  Returns:
+    The scores.
+
+  Raises:
+    UserError: there are too few images.
+  """
+  pair = generated.features, reference.features
+  return Scores(
+    scores.inception_score(generated.probabilities, splits),
+    scores.frechet_distance(*pair),
+    scores.kernel_distance(*pair, subsets=subsets, subset_size=subset_size, seed=seed),
+  )
+
+
+def gathered(extractor: Extractor, parts: Iterable[np.ndarray]) -> Predictions:
+  """What a network says of images that come in parts and need not be kept.
+
+  Args:
+    extractor: the network.
+    parts: arrays [n, H, W, C] in [0, 1], at least one.
+
+  Returns:
+    The predictions for all.
+  """
+  found = zip(*(extractor.predict(part) for part in parts), strict=True)
+  return Predictions(*map(np.concatenate, found))
 
 
 def score(
@@ -94,17 +151,21 @@ def score(
       f"generated images are of shape {generated.shape[1:]}, reference images of"
       f" {reference.shape[1:]}; they must agree"
     )
-  ours, real = extractor.predict(generated), extractor.predict(reference)
-  sharpness = scores.inception_score(ours.probabilities, splits)
-  kernel = scores.kernel_distance(
-    ours.features, real.features, subsets=subsets, subset_size=subset_size, seed=seed
+  found = compare(
+    extractor.predict(generated),
+    extractor.predict(reference),
+    splits=splits,
+    subsets=subsets,
+    subset_size=subset_size,
+    seed=seed,
   )
+  sharpness, kernel = found.inception_score, found.kernel
   names = NAMES[extractor.name]
   return {
     names.inception_score: sharpness.mean,
     f"{names.inception_score}_deviation": sharpness.deviation,
     f"{names.inception_score}_standard_error": sharpness.standard_error,
-    names.frechet: scores.frechet_distance(ours.features, real.features),
+    names.frechet: found.frechet,
     names.kernel: kernel.mean,
     f"{names.kernel}_standard_error": kernel.standard_error,
   }

@@ -30,7 +30,12 @@ from flax import traverse_util
 
 from infusion_jax import files
 from infusion_jax.errors import UserError
-from infusion_jax.metrics.extractors import Extractor, Predictions, in_batches
+from infusion_jax.metrics.extractors import (
+  Extractor,
+  ImageShape,
+  Predictions,
+  in_batches,
+)
 
 Array = jax.Array
 Pool = Callable[[Array], Array]
@@ -241,13 +246,20 @@ def load(path: files.StrPath) -> Extractor:
     return features, jax.nn.softmax(logits)
 
   def predict(images: np.ndarray) -> Predictions:
-    if images.shape[-1] not in (1, 3):
-      raise UserError(
-        f"images have shape {images.shape}; Inception-v3 takes 1 or 3 channels"
-      )
+    check(images.shape[1:])
     return in_batches(functools.partial(forward, variables), images, _BATCH)
 
-  return Extractor("inception", predict)
+  name = "inception" if module.tensorflow else "torchvision"
+  about = {"network": f"Inception-v3 with {module.classes:,} classes"}
+  return Extractor(name, predict, about, check)
+
+
+def check(image_shape: ImageShape) -> None:
+  """Raises UserError for images that have neither 1 nor 3 channels."""
+  if image_shape[-1:] not in ((1,), (3,)):
+    raise UserError(
+      f"images have shape {image_shape}; Inception-v3 takes 1 or 3 channels"
+    )
 
 
 def prepared(images: Array) -> Array:

@@ -318,6 +318,7 @@ def test_the_whole_network(tmp_path, monkeypatch):
   inception.save(tmp_path / "a.npz", inception.convert(random_checkpoint(TENSORFLOW)))
   extractor = inception.load(tmp_path / "a.npz")
   images = np.random.default_rng(1).uniform(size=(3, 32, 32, 3))
+  assert extractor.name == "inception"
   features, probabilities = extractor.predict(images)
   assert features.shape == (3, 2048)
   assert probabilities.shape == (3, TENSORFLOW)
