@@ -1,7 +1,11 @@
 """What all launchers share: flags, errors, exit codes."""
 
 import dataclasses
+import functools
+import pathlib
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -24,42 +28,72 @@ def _parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; whatever is wrong with them is told in one sentence."""
   try:
     rest = flags.FLAGS(argv)
-  except (
-    flags.Error,
-    AttributeError,
-    KeyError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-  ) as error:
-    _fail(_sentence(error))
+  # A configuration file is a program of the user's: it may raise anything.
+  except Exception as error:
+    _fail(_sentence(error, argv))
   if len(rest) > 1:
     _fail(f"unexpected argument {rest[1]!r}; values are given as --flag=value")
   return rest
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception, argv: list[str]) -> str:
   """An error's message in one line, without a traceback that it may quote."""
   text, _, trace = str(error).partition("Traceback (most recent call last)")
   if trace:
     text = f"{text.strip()} {trace.strip().splitlines()[-1]}"
-  if isinstance(error, (AttributeError, KeyError)):
-    text = f"a --config override names the key {text}, which the file does not have"
+  if place := _place_in_config(error, argv):
+    text = f"--config cannot be loaded: {type(error).__name__}: {text} ({place})"
+  elif "get_config" in text:
+    text = f"--config cannot be loaded: {text}; a function get_config is wanted"
+  elif isinstance(error, (AttributeError, KeyError)):
+    key = text.strip("'\"")
+    text = f"a --config override names the key {key!r}, which the file does not have"
+  elif not isinstance(error, (flags.Error, UserError)):
+    text = f"--config cannot be loaded: {text}"
+  for pattern, plain in _PLAINLY:
+    text = re.sub(pattern, plain, text)
   return " ".join(text.split())
+
+
+# What Python and absl say, and what a person wants to know.
+_PLAINLY = (
+  (r"\('Non-boolean argument to boolean flag', .*\)", "true or false is wanted"),
+  (r"invalid literal for int\(\).*", "a whole number is wanted"),
+  (r"could not convert string to float.*", "a number is wanted"),
+  (r"Error whilst parsing config file: ", ""),
+  (r"TypeError: get_config\(\) takes 0 .*", "this file has no variants"),
+  (r"infusion_jax\.errors\.UserError: ", ""),
+)
+
+
+def _place_in_config(error: Exception, argv: list[str]) -> str:
+  """File and line of a configuration file that an error came from, if it did."""
+  if isinstance(error, UserError):
+    return ""
+  values = (argument.partition("=")[2].partition(":")[0] for argument in argv)
+  named = {str(pathlib.Path(value).resolve()) for value in values if value}
+  for frame in reversed(traceback.extract_tb(error.__traceback__)):
+    if str(pathlib.Path(frame.filename).resolve()) in named:
+      return f"{frame.filename}, line {frame.lineno}"
+  return ""
 
 
 def config_values(config: flags.FlagHolder) -> dict[str, Any]:
   """The values of a configuration flag, as nested dictionaries.
 
   Raises:
-    UserError: the file cannot be loaded.
+    UserError: the file cannot be loaded, or describes something else.
   """
   try:
     return config.value.to_dict()
   except OSError as error:
     reason = str(error).strip().splitlines()[-1].strip()
+    reason = reason.rpartition("earlier failure to load: ")[2]
     raise UserError(f"--config cannot be loaded: {reason}") from error
+  except AttributeError as error:
+    raise UserError(
+      f"--config gives {config.value!r}; its get_config must return a ConfigDict"
+    ) from error
 
 
 def _guarded(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
@@ -81,6 +115,28 @@ def required(*names: str) -> None:
   """Marks flags without which the launcher cannot run."""
   for name in names:
     flags.mark_flag_as_required(name)
+
+
+def needs(*names: str) -> Callable[[Callable], Callable]:
+  """Flags that a launcher cannot run without, and that must not be empty.
+
+  Returns:
+    A decorator of the launcher's `main`.
+  """
+
+  def decorate(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
+    @functools.wraps(main)
+    def checked(argv: list[str]) -> None:
+      for name in names:
+        flag = flags.FLAGS[name]
+        if flag.value in (None, ""):
+          told = "missing" if flag.value is None else "empty"
+          raise UserError(f"--{name} is {told}; it is needed: {flag.help}")
+      main(argv)
+
+    return checked
+
+  return decorate
 
 
 def dataclass_flags(cls: type) -> Callable[[], Any]:

@@ -19,6 +19,7 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "State dictionary, a .pth 
 _OUT = flags.DEFINE_string("out", None, "File to write, .npz.")
 
 
+@common.needs("checkpoint", "out")
 def main(argv: list[str]) -> None:
   """Reads, renames, checks, writes."""
   del argv
@@ -55,5 +56,4 @@ def read_checkpoint(path: str) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-  common.required("checkpoint", "out")
   common.run(main)

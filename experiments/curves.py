@@ -18,6 +18,7 @@ _OUT = flags.DEFINE_string("out", None, "The .png; default WORKDIR/curves.png.")
 _TITLE = flags.DEFINE_string("title", "", "Above the figure.")
 
 
+@common.needs("workdir")
 def main(argv: list[str]) -> None:
   """Reads the run's metrics and draws them."""
   del argv
@@ -32,5 +33,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  common.required("workdir")
   common.run(main)

@@ -28,6 +28,7 @@ _PROTOCOL = common.dataclass_flags(Protocol)
 flags.adopt_module_key_flags(common)
 
 
+@common.needs("workdir")
 def main(argv: list[str]) -> None:
   """Loads the model, measures, prints."""
   del argv
@@ -120,5 +121,4 @@ _COUNTS = {
 
 
 if __name__ == "__main__":
-  common.required("workdir")
   common.run(main)

@@ -16,6 +16,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir or checkpoint of the mo
 _OUT = flags.DEFINE_string("out", None, "A new or empty folder.")
 
 
+@common.needs("workdir", "out")
 def main(argv: list[str]) -> None:
   """Loads the model and writes it without its training state."""
   del argv
@@ -32,5 +33,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  common.required("workdir", "out")
   common.run(main)

@@ -35,7 +35,11 @@ _NUM_STEPS = flags.DEFINE_integer(
   "num_steps", None, "Length of the chain; by default as trained.", lower_bound=1
 )
 _SEED = flags.DEFINE_integer(
-  "seed", 0, "Another seed fills in differently.", lower_bound=0
+  "seed",
+  0,
+  "Another seed fills in differently.",
+  lower_bound=0,
+  upper_bound=2**32 - 1,
 )
 _OUT = flags.DEFINE_string(
   "out",
@@ -48,6 +52,7 @@ _DATA_PATH = flags.DEFINE_string(
 )
 
 
+@common.needs("workdir")
 def main(argv: list[str]) -> None:
   """Checks the flags, loads model and images, completes them and writes."""
   del argv
@@ -97,10 +102,9 @@ def _originals(trained: Model) -> tuple[list[int], np.ndarray]:
 
 def _known(trained: Model) -> np.ndarray:
   if _MASK.value:
-    return inpainting.read_mask(_MASK.value, trained.image_shape)
+    return inpainting.read_mask(_MASK.value, trained.image_shape, _FILE.value)
   return inpainting.part(_KEEP.value, trained.image_shape)
 
 
 if __name__ == "__main__":
-  common.required("workdir")
   common.run(main)

@@ -25,9 +25,7 @@ _MANUAL_DIR = flags.DEFINE_string(
 )
 
 
-common.required("dataset", "data_dir")
-
-
+@common.needs("dataset", "data_dir")
 def main(argv: list[str]) -> None:
   """Prepares the data set that the flags name and says where it is.
 

@@ -20,6 +20,7 @@ _DATA_PATH = flags.DEFINE_string(
 )
 
 
+@common.needs("workdir")
 def main(argv: list[str]) -> None:
   """Loads the model and, if they can be had, its data; writes the report."""
   del argv
@@ -42,5 +43,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  common.required("workdir")
   common.run(main)

@@ -65,6 +65,7 @@ _DATA_PATH = flags.DEFINE_string(
 )
 
 
+@common.needs("workdir")
 def main(argv: list[str]) -> None:
   """Checks the flags, loads the model, draws and writes."""
   del argv
@@ -199,5 +200,4 @@ def _dataset(trained: Model) -> Dataset:
 
 
 if __name__ == "__main__":
-  common.required("workdir")
   common.run(main)

@@ -54,6 +54,7 @@ _PROTOCOL = common.dataclass_flags(Protocol)
 _RAY = common.dataclass_flags(jobs.Ray)
 
 
+@common.needs("config", "workdir")
 def main(argv: list[str]) -> None:
   """Plans, trains group by group, and keeps the table up to date."""
   del argv
@@ -89,7 +90,7 @@ def _wanted() -> list[Config]:
   Raises:
     UserError: it is no sweep, or one of its runs is wrong.
   """
-  values = _CONFIG.value.to_dict()
+  values = common.config_values(_CONFIG)
   if set(values) != {"base", "runs"}:
     raise UserError(
       f"config has the keys {', '.join(values)}; a sweep has 'base' and 'runs'"
@@ -99,8 +100,8 @@ def _wanted() -> list[Config]:
 
 
 def _memory() -> int:
-  if _MEMORY_GB.value < 0:
-    raise UserError(f"memory_gb is {_MEMORY_GB.value}; it must be at least 0")
+  if not 0 <= _MEMORY_GB.value <= 1e9:
+    raise UserError(f"memory_gb is {_MEMORY_GB.value}; it must lie between 0 and 1e9")
   return int(_MEMORY_GB.value * 1e9) or cost.capacity()
 
 
@@ -220,5 +221,4 @@ def _conclude(
 
 
 if __name__ == "__main__":
-  common.required("config", "workdir")
   common.run(main)

@@ -27,6 +27,7 @@ _TENSORBOARD = flags.DEFINE_bool(
 _PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar on stderr.")
 
 
+@common.needs("config", "workdir")
 def main(argv: list[str]) -> None:
   """Loads the data, trains, and says where things are."""
   del argv
@@ -53,5 +54,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  common.required("config", "workdir")
   common.run(main)

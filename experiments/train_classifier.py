@@ -24,9 +24,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _OUT = flags.DEFINE_string("out", None, "File to write, .npz.")
 _EPOCHS = flags.DEFINE_integer("epochs", 10, "Passes over the data.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Decides everything random.", lower_bound=0)
+_SEED = flags.DEFINE_integer(
+  "seed", 0, "Decides everything random.", lower_bound=0, upper_bound=2**32 - 1
+)
 
 
+@common.needs("config", "out")
 def main(argv: list[str]) -> None:
   """Loads, trains, tests, writes."""
   del argv
@@ -58,5 +61,4 @@ def fit(config: Config, settings: classifier.Settings) -> Classifier:
 
 
 if __name__ == "__main__":
-  common.required("config", "out")
   common.run(main)

@@ -14,10 +14,16 @@ from typing import Any
 
 from infusion_jax.errors import UserError
 
+#: Wider layers are typing errors: one weight matrix of them fills a machine.
+_WIDEST = 1_000_000
+
 
 def _in_range(name: str, value: float, low: float, high: float) -> None:
   if not low <= value <= high:
-    raise UserError(f"{name} is {value}; it must lie between {low:g} and {high:g}")
+    bounds = " and ".join(
+      f"{bound:,}" if isinstance(bound, int) else f"{bound:g}" for bound in (low, high)
+    )
+    raise UserError(f"{name} is {value}; it must lie between {bounds}")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -99,14 +105,15 @@ class ModelConfig:
     _in_range("model.kernel_size", self.kernel_size, 2, 31)
     _in_range("model.blocks", self.blocks, 1, 100)
     _in_range("model.groups", self.groups, 1, 10_000)
-    if any(size < 1 for size in self.hidden_sizes):
+    if any(not 1 <= size <= _WIDEST for size in self.hidden_sizes):
       raise UserError(
-        f"model.hidden_sizes is {self.hidden_sizes}; every layer needs at least 1 unit"
+        f"model.hidden_sizes is {self.hidden_sizes}; every layer needs 1 to"
+        f" {_WIDEST:,} units"
       )
-    if not self.channels or any(size < 1 for size in self.channels):
+    if not self.channels or any(not 1 <= size <= _WIDEST for size in self.channels):
       raise UserError(
-        f"model.channels is {self.channels}; at least one level with at least 1"
-        " feature map is needed"
+        f"model.channels is {self.channels}; at least one level with 1 to"
+        f" {_WIDEST:,} feature maps is needed"
       )
 
 

@@ -129,16 +129,43 @@ def read_image(
   return (values * ((levels - 1) / (255 * levels))).astype(np.float32)
 
 
-def read_mask(path: StrPath, image_shape: tuple[int, int, int]) -> np.ndarray:
+def read_mask(
+  path: StrPath, image_shape: tuple[int, int, int], pictures: Sequence[StrPath] = ()
+) -> np.ndarray:
   """Reads a mask, white where pixels are known: bool [H, W].
 
-  It is cut and resized as `read_image` does; half white or more counts as white.
+  It has the model's proportions, or the size of the pictures it is for, and is
+  cut and resized as `read_image` does; half white or more counts as white.
+
+  Args:
+    path: the file.
+    image_shape: (H, W, C) of the model.
+    pictures: files that the mask is for.
 
   Raises:
-    UserError: the file is missing, no picture, or all of one kind.
+    UserError: the file is missing, no picture, of another size, or all of one kind.
   """
-  picture = _fitted(_opened(path), image_shape, Image.Resampling.BOX)
+  picture = _opened(path)
+  _check_size(picture, image_shape, path, pictures)
+  picture = _fitted(picture, image_shape, Image.Resampling.BOX)
   return _checked(np.asarray(picture.convert("L")) >= 128, f"mask {path}")
+
+
+def _check_size(
+  mask: Image.Image,
+  image_shape: tuple[int, int, int],
+  path: StrPath,
+  pictures: Sequence[StrPath],
+) -> None:
+  """Raises a UserError where a mask would be cut otherwise than what it is for."""
+  height, width, _ = image_shape
+  if mask.width * height == mask.height * width:
+    return
+  if not pictures or any(_opened(file).size != mask.size for file in pictures):
+    raise UserError(
+      f"mask {path} is {mask.height}x{mask.width}; allowed are {height}x{width}, other"
+      " sizes of these proportions, and the size of the pictures it is for"
+    )
 
 
 def shown(images: np.ndarray, levels: int) -> np.ndarray:

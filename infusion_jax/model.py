@@ -191,7 +191,8 @@ class Model:
       UserError: the images do not fit the model.
     """
     images = np.asarray(images)
-    self._checked(images)
+    whole = images.dtype.kind in "iub"
+    self._checked(images, highest=self.levels - 1 if whole else 1.0)
     transition, steps = sampling.operator(
       self.network, self.weights, self.network.num_steps
     )
@@ -214,8 +215,10 @@ class Model:
     known: Array,
     num_steps: int | None,
   ) -> PyTree:
-    images = self._checked(images)
+    # Unknown pixels may be anything, also what is no number.
+    images = np.asarray(images, np.float32)
     known = self._checked_mask(known, len(images))
+    self._checked(np.where(known, images, 0.0) if images.ndim == 4 else images)
     num_steps = self._length(num_steps)
     return _in_batches(
       lambda *rows: function(self.network, num_steps, self.weights, *rows),
@@ -229,12 +232,17 @@ class Model:
       return self.network.num_steps
     return _at_least_one("num_steps", num_steps)
 
-  def _checked(self, images: Array) -> np.ndarray:
+  def _checked(self, images: Array, highest: float = 1.0) -> np.ndarray:
     images = np.asarray(images, np.float32)
     if images.ndim != 4 or images.shape[1:] != self.image_shape or not len(images):
       raise UserError(
         f"images have shape {images.shape}; this model takes"
         f" [B, {', '.join(map(str, self.image_shape))}]"
+      )
+    lowest, most = images.min(), images.max()
+    if not (lowest >= 0 and most <= highest):
+      raise UserError(
+        f"images hold values from {lowest:g} to {most:g}; allowed are 0 to {highest:g}"
       )
     return images
 
@@ -357,7 +365,14 @@ def export(model: Model, folder: StrPath, **notes: Any) -> pathlib.Path:
 
 
 def keys_of(key: Array, seeds: Sequence[int]) -> Array:
-  """One key per seed: `fold_in(key, seed)`, [B]."""
+  """One key per seed: `fold_in(key, seed)`, [B].
+
+  Raises:
+    UserError: a seed is below 0 or has more than 32 bits.
+  """
+  for seed in seeds:
+    if not 0 <= seed < 2**32:
+      raise UserError(f"a seed is {seed}; allowed are 0 to {2**32 - 1}")
   return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(
     jnp.asarray(list(seeds), jnp.uint32)
   )

@@ -69,9 +69,15 @@ def _flags_of(module: str):
   for name, flag in _own_flags[module].items():
     if name not in everything:
       everything[name] = flag
+  known = set(everything)
   try:
     yield
   finally:
+    # Overrides of a configuration define flags of their own.
+    for name in set(everything) - known:
+      delattr(everything, name)
+    # Configuration files are loaded one over the other.
+    sys.modules.pop("config_config", None)
     for name, flag in _own_flags[module].items():
       flag.unparse()
       delattr(everything, name)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tqdm
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from infusion_jax.datasets import cache, files, splits
 from infusion_jax.datasets.dataset import SPLITS, Dataset
@@ -476,6 +476,8 @@ def _decode_one(
       if width * height > MAX_PIXELS:
         return f"is {height}x{width}, more than {MAX_PIXELS} pixels"
       return geometry.apply(ImageOps.exif_transpose(image))
+  except UnidentifiedImageError:
+    return "is no picture, or its beginning is damaged"
   # Broken pictures make decoders and the zip library raise nearly anything.
   except Exception as error:
     return files.one_line(error)

@@ -80,6 +80,9 @@ def weights_of(workdir: str, network: Network) -> Weights:
     raise UserError(
       f"train.init_from is {workdir!r}; a workdir with a checkpoint is wanted"
     )
-  weights = model_weights(checkpoints.model(steps[-1], like_model(network)))
-  checkpoints.close()
-  return weights
+  try:
+    return model_weights(checkpoints.model(steps[-1], like_model(network)))
+  except UserError as error:
+    raise UserError(f"train.init_from is {workdir!r}; {error}") from error
+  finally:
+    checkpoints.close()

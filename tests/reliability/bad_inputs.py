@@ -1,0 +1,606 @@
+"""A table of mistakes: launcher, flags, and what the one sentence must name.
+
+In the flags {run} is the workdir of a small trained run, {files} the folder of
+`bad_files`, {out} a path that does not exist. What must be named are regular
+expressions, all of which are to be found.
+"""
+
+from typing import NamedTuple
+
+# Small, for the day on which one of them is not refused.
+_DIGITS = (
+  "--config=configs/digits.py --workdir={out} --noprogress --config.train.num_epochs=1"
+)
+_SAME = "--config=configs/digits.py --workdir={run} --noprogress {as_trained}"
+
+
+class Mistake(NamedTuple):
+  """One wrong command."""
+
+  launcher: str
+  flags: str
+  told: tuple[str, ...]
+
+  def __str__(self) -> str:
+    short = self.flags.replace(_DIGITS, "").replace(_SAME, "SAME")
+    return f"{self.launcher} {short.strip()}"
+
+
+def _of(launcher: str, before: str, *rows: tuple[str, ...]) -> list[Mistake]:
+  return [Mistake(launcher, f"{before} {row[0]}".strip(), row[1:]) for row in rows]
+
+
+def _key(key: str, *rows: tuple[str, ...]) -> list[Mistake]:
+  """Wrong values of one configuration key; its name must be told."""
+  return [
+    Mistake(
+      "train",
+      f"{_DIGITS} --config.{key}={row[0]}",
+      (key.replace(".", r"\."), *row[1:]),
+    )
+    for row in rows
+  ]
+
+
+def _data(source: str, *rows: tuple[str, ...]) -> list[Mistake]:
+  """Wrong files for a source; the file must be told."""
+  return [
+    Mistake(
+      "train",
+      f"{_DIGITS} --config.data.source={source} --config.data.path={row[0]}"
+      " --config.train.batch_size=2",
+      row[1:],
+    )
+    for row in rows
+  ]
+
+
+TRAIN = _of(
+  "train",
+  "",
+  ("--workdir={out}", "config"),
+  ("--config=configs/digits.py", "workdir"),
+  ("--config=configs/digits.py --workdir=", "workdir"),
+  ("--config= --workdir={out}", "config"),
+  ("--config=configs/none.py --workdir={out}", r"configs/none\.py"),
+  ("--config=configs --workdir={out}", "configs"),
+  ("--config=configs/digits.py:fast --workdir={out}", "fast"),
+  ("--config=configs/cifar10.py:fast --workdir={out}", "'fast'", "smoke"),
+  ("--config={files}/configs/syntax.py --workdir={out}", "config", "syntax"),
+  ("--config={files}/configs/none.py --workdir={out}", "config", "get_config"),
+  ("--config={files}/configs/raises.py --workdir={out}", "config", "no such thing"),
+  ("--config={files}/configs/imports.py --workdir={out}", "no_such_module"),
+  ("--config={files}/configs/number.py --workdir={out}", "config", "7"),
+  ("--config={files}/configs/section.py --workdir={out}", "training", "train"),
+  ("--config={files}/configs/flat.py --workdir={out}", "train is 5"),
+  ("--config={files}/configs/data.json --workdir={out}", "config", "get_config"),
+  ("--config={files}/text.txt --workdir={out}", "config"),
+  ("--config=configs/sweeps/digits.py --workdir={out}", "base"),
+) + _of(
+  "train",
+  _DIGITS,
+  ("more", "'more'"),
+  ("--wrong=1", "wrong"),
+  ("--progress=perhaps", "progress", "perhaps"),
+  ("--tensorboard=maybe", "tensorboard", "maybe"),
+  ("--config.nothing=1", "nothing"),
+  ("--config.train.nothing=1", "nothing"),
+  ("--config.train=1", "train"),
+  ("--config.train.seed", "seed"),
+  ("--workdir={files}/text.txt", r"text\.txt", "file"),
+  ("--workdir={files}/text.txt/below", r"text\.txt"),
+  ("--workdir={files}/letters", "letters", "not empty"),
+  ("--workdir=/dev/null/run", "/dev/null"),
+  ("--workdir=/proc/infusion", "/proc/infusion"),
+)
+
+OTHER_RUN = _of(
+  "train",
+  _SAME,
+  ("--config.train.seed=1", r"train\.seed = 0, not 1"),
+  ("--config.train.learning_rate=0.5", r"train\.learning_rate"),
+  ("--config.train.batch_size=17", r"train\.batch_size = 16, not 17"),
+  ("--config.train.objective=lower_bound", r"train\.objective", "lower_bound"),
+  ("--config.chain.num_steps=4", r"chain\.num_steps = 3, not 4"),
+  ("--config.chain.omega=0.2", r"chain\.omega"),
+  ("--config.model.hidden_sizes=(9,)", r"model\.hidden_sizes"),
+  ("--config.model.name=conv", r"model\.name"),
+  ("--config.data.max_images=51", r"data\.max_images"),
+  ("--config.train.ema_decay=0.9", r"train\.ema_decay"),
+)
+
+KEYS = [
+  # Options that another source has.
+  *_of(
+    "train",
+    _DIGITS,
+    ("--config.data.crop=4", "'crop'", "'sklearn'"),
+    ("--config.data.size=4", "'size'", "'sklearn'"),
+    ("--config.data.grey=True", "'grey'", "'sklearn'"),
+    ("--config.data.fold=2", "'fold'", "'sklearn'"),
+  ),
+  *_key("data.source", ("web", "'web'", "sklearn"), ("", "''"), ("SKLEARN", "SKLEARN")),
+  *_key("data.name", ("letters", "'letters'", "digits"), ("", "''")),
+  *_key("data.path", ("/tmp", "/tmp", "no path")),
+  *_key("data.crop", ("-1", "-1"), ("20000", "20000"), ("x",)),
+  *_key("data.size", ("-1", "-1"), ("1e9",)),
+  *_key("data.fit", ("squash", "'squash'", "stretch")),
+  *_key("data.grey", ("perhaps", "perhaps")),
+  *_key("data.bad_pictures", ("keep", "'keep'", "skip")),
+  *_key("data.fold", ("0", "0", "5"), ("6", "6")),
+  *_key("data.max_images", ("-1", "-1"), ("1.5",)),
+  *_key("model.name", ("gan", "'gan'", "mlp"), ("", "''")),
+  *_key(
+    "model.hidden_sizes",
+    ("(0,)", "0"),
+    ("(-4,)", "-4"),
+    ("(1.5,)", r"1\.5"),
+    ("('a',)", "a"),
+    ("((4,),)", "4"),
+    ("(1000000000000,)", "1000000000000"),
+  ),
+  *_key("model.dtype", ("float64", "'float64'", "bfloat16"), ("int8", "'int8'")),
+  *_key("model.channels", ("()", "at least"), ("(0,)", "0"), ("(-1,8)", "-1")),
+  *_key("model.kernel_size", ("1", "1"), ("99", "99"), ("0",), ("-3",)),
+  *_key("model.encoder", ("deep", "'deep'", "flat")),
+  *_key("model.blocks", ("0", "0"), ("1000", "1000")),
+  *_key("model.groups", ("0", "0"), ("-1", "-1")),
+  *_key(
+    "chain.num_steps", ("0", "0"), ("-5", "-5"), ("20000",), ("1.5",), ("many", "many")
+  ),
+  *_key(
+    "chain.alpha0", ("-0.1", "-0.1"), ("1.1", "1.1"), ("nan", "nan"), ("inf", "inf")
+  ),
+  *_key("chain.omega", ("nan", "nan"), ("2", "2"), ("-2",), ("0.5", "infusion rate")),
+  *_key(
+    "chain.rates",
+    ("(0.1,)", "1 value", "10"),
+    ("(2.0,)*10",),
+    ("(0,0,0,0,0,0,0,0,0,1.5)", r"1\.5", "step 9"),
+    ("(0,0,0,0,0,0,0,0,0,-0.5)", r"-0\.5"),
+    ("('a',)", "a"),
+    ("0.5", "1 value"),
+  ),
+  *_key("chain.repeat_first_rate", ("perhaps", "perhaps"), ("2",)),
+  *_key("chain.variance_scale", ("-0.1",), ("nan", "nan"), ("1e7",)),
+  *_key("chain.variance_floor", ("0", "0"), ("-1e-4",), ("nan", "nan"), ("inf", "inf")),
+  *_key("chain.target_variance", ("0", "0"), ("-1e-4",), ("1e-30",)),
+  *_key("chain.prior_floor", ("0", "0"), ("nan", "nan")),
+  *_key("chain.unroll", ("-1", "-1"), ("20000",)),
+  *_key("train.objective", ("gan", "'gan'", "denoising"), ("", "''")),
+  *_key(
+    "train.batch_size",
+    ("0", "0"),
+    ("1", "1"),
+    ("-1", "-1"),
+    ("1258", "1258", "1257"),
+    ("2.5",),
+    ("many", "many"),
+  ),
+  *_key("train.num_epochs", ("0", "0"), ("-1", "-1"), ("1e9",), ("2.5",)),
+  *_key("train.learning_rate", ("-1", "-1"), ("nan", "nan"), ("inf", "inf"), ("fast",)),
+  *_key("train.decay", ("linear", "'linear'", "cosine")),
+  *_key("train.clip", ("-1", "-1"), ("nan", "nan")),
+  *_key("train.ema_decay", ("1", "1"), ("-0.5",), ("nan", "nan"), ("2",)),
+  *_key("train.patience", ("-1", "-1"), ("0.5",)),
+  *_key("train.seed", ("-1", "-1"), ("4294967296", "4294967296"), ("0.5",), ("x",)),
+  *_key(
+    "train.init_from",
+    ("{out}/none", "none"),
+    ("{files}/letters", "letters"),
+    ("{files}/text.txt", r"text\.txt"),
+    ("{run}", "another model|shape"),
+  ),
+  *_key("train.monitor_images", ("-1", "-1"), ("0.5",)),
+  *_key("train.checkpoint_every", ("0", "0"), ("-1", "-1")),
+  *_key(
+    "train.keep_every",
+    ("-1", "-1"),
+  ),
+  *_key("train.preview_every", ("-1", "-1"), ("0.5",)),
+]
+
+_IDX, _NPZ, _PIC = "{files}/idx", "{files}/npz", "{files}/pictures"
+
+DATA = [
+  *_data(
+    "idx",
+    ("", r"data\.path", "idx"),
+    ("{out}", "no such"),
+    ("{files}/empty", "empty", "train-images"),
+    ("{files}/text.txt", "text.txt"),
+    *(
+      (f"{_IDX}/{name}", name, *told)
+      for name, *told in (
+        ("no_test", "t10k"),
+        ("no_train", "train-images"),
+        ("magic", "2052", "2051"),
+        ("labels_as_images", "2049", "2051"),
+        ("short", "95 bytes"),
+        ("long", "96 bytes"),
+        ("header", "7 bytes"),
+        ("no_bytes", "0 bytes"),
+        ("no_images", "0 x 4 x 4"),
+        ("one_image", "1 image"),
+        ("no_pixels", "6 x 0 x 4"),
+        ("truncated_gz", "cannot be read"),
+        ("bad_gz", "cannot be read"),
+        ("gz_magic_only", "cannot be read"),
+        ("lying", "2147483648"),
+        ("bomb", "more"),
+      )
+    ),
+    (f"{_IDX}/other_size", r"\(5, 4, 1\)", r"\(4, 4, 1\)"),
+  ),
+  *_data(
+    "npz",
+    ("", r"data\.path", "npz"),
+    ("{out}", "no such"),
+    ("{files}/empty", "empty"),
+    ("{files}/empty_file", "empty_file"),
+    *(
+      (f"{_NPZ}/{name}.npz", *told)
+      for name, *told in (
+        ("truncated", "truncated", "cannot be read"),
+        ("cut_end", "cut_end", "cannot be read"),
+        ("flipped", "flipped", "cannot be read"),
+        ("no_zip", "no_zip", "cannot be read"),
+        ("no_keys", "'train' and 'test'"),
+        ("only_train", "train", "test"),
+        ("both", "images"),
+        ("floats", "float64", "integers"),
+        ("nan", "float64", "integers"),
+        ("negative", "-1", "255"),
+        ("too_bright", "256", "255"),
+        ("above_levels", "17", "16"),
+        ("levels_0", "levels is 0", "256"),
+        ("levels_300", "levels is 300", "256"),
+        ("levels_list", "levels"),
+        ("levels_text", "levels"),
+        ("flat", r"\(20, 16\)"),
+        ("five_axes", r"\(20, 4, 4, 1, 1\)"),
+        ("no_images", r"\(0, 4, 4\)"),
+        ("two_images", "2 images"),
+        ("no_pixels", r"\(20, 0, 4\)"),
+        ("mixed", r"\(4, 5, 1\)", r"\(4, 4, 1\)"),
+        ("mixed_validation", "validation", r"\(4, 5, 1\)"),
+        ("objects", "object", "integers"),
+        ("text", "<U1", "integers"),
+        ("lying_shape", "1000000000"),
+        ("negative_shape", "-1"),
+        ("no_npy", "cannot be read"),
+        ("lying_size", "lying_size"),
+        ("bomb", "bomb"),
+        ("code_in_header", "cannot be read"),
+      )
+    ),
+  ),
+  *_data(
+    "images",
+    ("", r"data\.path", "images"),
+    ("{out}", "no such"),
+    ("{files}/empty", "holds no pictures", r"\.png"),
+    ("{files}/text.txt", r"text\.txt", "zip"),
+    *(
+      (f"{_PIC}/{name}", *told)
+      for name, *told in (
+        ("mixed", "5x4", "4x4", r"data\.size"),
+        ("broken", r"7\.png", r"data\.bad_pictures"),
+        ("no_picture", r"7\.png"),
+        ("huge", r"7\.png", "pixels|bomb"),
+        ("two", "2 images", "3"),
+        ("no_pictures", "no pictures"),
+        ("only_test", "test", "train"),
+        ("outside", r"7\.png"),
+        ("truncated.zip", r"truncated\.zip", "zip"),
+        ("no_zip.zip", r"no_zip\.zip"),
+        ("none.zip", "no pictures"),
+        ("letters.zip", "no pictures"),
+        ("bad_member.zip", r"0\.png"),
+        ("lying.zip", r"lying|0\.png"),
+        ("traversal.zip", "no pictures"),
+        ("encrypted.zip", r"\.png", "password|encrypted"),
+      )
+    ),
+    (f"{_PIC}/two,{_PIC}/none", "none"),
+    (f"{_PIC}/two,{_PIC}/mixed", "two", "train"),
+    (f"{_PIC}/not_square --config.data.crop=5", r"data\.crop = 5"),
+  ),
+  *_data(
+    "mat",
+    ("", r"data\.path", "mat"),
+    ("{out}", "no such"),
+    *(
+      ("{files}/mat/" + f"{name}.mat", *told)
+      for name, *told in (
+        ("no_images", "images"),
+        ("floats", "float64", "integers"),
+        ("flat", r"\(20, 16\)"),
+        ("negative", "-1"),
+        ("folds", r"\(20, 2\)"),
+        ("no_test", "validation"),
+        ("text", r"text\.mat"),
+        ("truncated", r"truncated\.mat"),
+      )
+    ),
+  ),
+  *_data(
+    "tfds",
+    ("{files}/empty --config.data.name=mnist", "mnist", "prepare_data|prepared"),
+    ("{out} --config.data.name=mnist", "mnist|no such"),
+    ("{files}/empty --config.data.name=no/such/thing", "no/such/thing"),
+    ("{files}/empty --config.data.name=", "name"),
+  ),
+  *_of(
+    "train",
+    _DIGITS,
+    (
+      "--config.data.source=npz --config.data.path={files}/npz/tiny_set.npz"
+      " --config.train.batch_size=8",
+      "batch_size is 8",
+      "7",
+    ),
+  ),
+  *_data(
+    "npz",
+    ("{files}/npz/bright.npz --config.data.fold=2", "fold"),
+    ("{files}/npz/bright.npz --config.data.max_images=1", "batch_size is 2", "1 image"),
+  ),
+]
+
+EVALUATE = _of(
+  "evaluate",
+  "",
+  ("", "workdir"),
+  ("--workdir=", "workdir"),
+  ("--workdir={out}", "does not exist"),
+  ("--workdir={files}/text.txt", "is a file"),
+  ("--workdir={files}/empty", "no complete checkpoint"),
+  ("--workdir={files}/letters", "no complete checkpoint"),
+) + _of(
+  "evaluate",
+  "--workdir={run} --noprogress",
+  ("--metrics=beauty", "'beauty'", "bound"),
+  ("--metrics=", "metrics"),
+  ("--metrics=bound,,beauty", "'beauty'"),
+  ("--split=training", "'training'", "train, validation, test"),
+  ("--split=", "''"),
+  ("--num_images=-1", "num_images is -1"),
+  ("--num_images=x", "num_images", "x"),
+  ("--num_chains=0", "num_chains is 0"),
+  ("--num_chains=1.5", "num_chains", r"1\.5"),
+  ("--repetitions=0", "repetitions is 0"),
+  ("--seed=-1", "seed is -1"),
+  ("--seed=99999999999999999999", "seed"),
+  ("--search_images=0", "search_images is 0"),
+  ("--search_chains=-3", "search_chains is -3"),
+  ("--num_samples=0", "num_samples is 0"),
+  ("--sigma=-1", "sigma is -1"),
+  ("--sigma=nan", "sigma is nan"),
+  ("--sigma=inf", "sigma is inf"),
+  ("--num_steps=-1", "num_steps is -1"),
+  ("--temperatures=0", "temperatures is 0"),
+  ("--ais_images=0", "ais_images is 0"),
+  ("--ais_chains=0", "ais_chains is 0"),
+  ("--data_path={out}", r"data\.path"),
+  ("--sandwich=perhaps", "sandwich", "perhaps"),
+  ("--tune_proposal=perhaps", "tune_proposal"),
+  ("--wrong", "wrong"),
+  ("more", "'more'"),
+)
+
+SAMPLE = _of(
+  "sample",
+  "",
+  ("", "workdir"),
+  ("--workdir=", "workdir"),
+  ("--workdir={out}", "does not exist"),
+  ("--workdir={files}/empty", "no complete checkpoint"),
+  ("--workdir={run}/checkpoints/999", "999"),
+) + _of(
+  "sample",
+  "--workdir={run}",
+  ("--seeds=x", "'x'", "0-63"),
+  ("--seeds=5-1", "'5-1'"),
+  ("--seeds=-5", "'-5'"),
+  ("--seeds=1,", "'1,'"),
+  ("--seeds=1-2-3", "'1-2-3'"),
+  ("--seeds=1.5", r"'1\.5'"),
+  ("--seeds=4294967296", "4294967296"),
+  ("--seeds=0-99999999", "1000000"),
+  ("--seeds=¹", "¹"),
+  ("--num_steps=0", "num_steps", "0"),
+  ("--num_steps=-3", "num_steps", "-3"),
+  ("--num_steps=ten", "num_steps", "ten"),
+  ("--show=dreams", "show", "dreams"),
+  ("--out={files}/x.bmp", r"x\.bmp", r"\.png"),
+  ("--out={files}/text.txt/x.png", r"text\.txt"),
+  ("--out={files}/letters", "letters", "letter.txt"),
+  ("--out=/proc/infusion/x.png", "/proc/infusion"),
+  ("--out=/dev/null/x.png", "/dev/null"),
+  ("--gif --out={out}/x.png", r"x\.png", r"\.gif"),
+  ("--gif --neighbors", "gif", "neighbors"),
+  ("--infuse=test:0 --seeds=1", "infuse", "seeds"),
+  ("--infuse=test", "'test'", "test:0-9"),
+  ("--infuse=exam:0", "'exam:0'", "train, validation, test"),
+  ("--infuse=test:x", "infuse"),
+  ("--infuse=test:", "infuse"),
+  ("--infuse=test:9999", "9999"),
+  ("--infuse=test:0 --sample", "infuse", "sample"),
+  ("--infuse=test:0 --neighbors", "infuse", "neighbors"),
+  ("--infuse=test:0,1 --checkpoints=all", "checkpoints"),
+  ("--checkpoints=all", "checkpoints", "infuse"),
+  ("--infuse=test:0 --checkpoints=77", "77", "kept"),
+  ("--infuse=test:0 --checkpoints=last", "'last'"),
+  ("--infuse=test:0 --data_path={out}", r"data\.path"),
+  ("--neighbors --data_path={out}", r"data\.path"),
+  ("--mean=perhaps", "mean", "perhaps"),
+)
+
+INPAINT = _of(
+  "inpaint",
+  "",
+  ("", "workdir"),
+  ("--workdir={out}", "does not exist"),
+  ("--workdir={files}/letters", "no complete checkpoint"),
+) + _of(
+  "inpaint",
+  "--workdir={run}",
+  ("--keep=middle", "keep", "middle", "top"),
+  ("--images=test", "'test'"),
+  ("--images=exam:1", "'exam:1'"),
+  ("--images=test:9999", "9999"),
+  ("--images=", "images"),
+  ("--restarts=0", "restarts", "0"),
+  ("--restarts=x", "restarts", "x"),
+  ("--num_steps=0", "num_steps", "0"),
+  ("--seed=-1", "seed", "-1"),
+  ("--seed=99999999999999999999", "seed"),
+  ("--out={files}/x.gif", r"x\.gif", r"\.png"),
+  ("--out={files}/empty", "empty"),
+  ("--out={files}/text.txt/x.png", r"text\.txt"),
+  ("--file={out}", "does not exist"),
+  ("--file={files}/text.txt", r"text\.txt"),
+  ("--file={files}/empty", "empty"),
+  ("--file={files}/masks/truncated.png", "truncated"),
+  ("--file={files}/masks/huge.png", "huge"),
+  ("--file={files}/masks/floats.tif", "mode F"),
+  ("--file={files}/masks/half.png --images=test:0", "file", "images"),
+  ("--mask={out}", "does not exist"),
+  ("--mask={files}/masks/white.png", "white", "all pixels"),
+  ("--mask={files}/masks/black.png", "black", "no pixels"),
+  ("--mask={files}/masks/other_size.png", "8x14", "8x8"),
+  ("--mask={files}/masks/text.png", r"text\.png"),
+  ("--mask={files}/masks/truncated.png", "truncated"),
+  ("--mask={files}/masks/empty.png", r"empty\.png"),
+  ("--mask={files}/masks/huge.png", "huge"),
+  ("--mask={files}/masks/floats.tif", "mode F"),
+  ("--mask={files}/masks/half.png --keep=top", "mask", "keep"),
+  ("--data_path={out}", r"data\.path"),
+)
+
+OTHERS = [
+  *_of(
+    "report",
+    "",
+    ("", "workdir"),
+    ("--workdir={out}", "does not exist"),
+    ("--workdir={files}/empty", "no complete checkpoint"),
+    ("--workdir={run} --out={files}/x.pdf", r"x\.pdf", r"\.html"),
+    ("--workdir={run} --out={files}/text.txt/x.html", r"text\.txt"),
+    ("--workdir={run} --out={files}/empty", "empty"),
+    ("--workdir={run} --num_steps=0", "num_steps"),
+    ("--workdir={run} --data_path={out}", r"data\.path"),
+  ),
+  *_of(
+    "export",
+    "",
+    ("--out={out}", "workdir"),
+    ("--workdir={run}", "out"),
+    ("--workdir={run} --out=", "out"),
+    ("--workdir={out} --out={out}/x", "does not exist"),
+    ("--workdir={files}/empty --out={out}", "no complete checkpoint"),
+    ("--workdir={run} --out={run}", "in use"),
+    ("--workdir={run} --out={files}/letters", "in use"),
+    ("--workdir={run} --out={files}/text.txt", "in use"),
+    ("--workdir={run} --out={files}/text.txt/x", r"text\.txt"),
+    ("--workdir={run} --out=/proc/infusion", "/proc/infusion"),
+  ),
+  *_of(
+    "sweep",
+    "",
+    ("--workdir={out}", "config"),
+    ("--config=configs/sweeps/digits.py", "workdir"),
+    ("--config=configs/digits.py --workdir={out}", "'base' and 'runs'"),
+    ("--config=configs/sweeps/none.py --workdir={out}", "none"),
+    *(
+      ("--config={files}/configs/" + f"{name}.py --workdir={{out}}", *told)
+      for name, *told in (
+        ("no_runs", "no runs"),
+        ("runs_no_list", "runs is 5"),
+        ("runs_of_numbers", "5"),
+        ("run_key", "omgea", "omega"),
+        ("run_flat_key", "'omega'", "chain"),
+        ("run_value", "'fast'", "number"),
+        ("run_rate", "infusion rate"),
+        ("number", "7"),
+        ("raises", "no such thing"),
+      )
+    ),
+  ),
+  *_of(
+    "sweep",
+    "--config={files}/configs/sound_sweep.py --workdir={out}",
+    ("--memory_gb=-1", "memory_gb is -1"),
+    ("--memory_gb=nan", "memory_gb is nan"),
+    ("--memory_gb=x", "memory_gb", "x"),
+    ("--engine=slurm", "engine", "slurm"),
+    ("--together=-1", "together", "-1"),
+    ("--num_images=-1", "num_images is -1"),
+    ("--num_chains=0", "num_chains is 0"),
+    ("--config.base.train.seed=-1", r"train\.seed"),
+    ("--config.base.train.batch_size=5000", "batch_size is 5000", "1257"),
+    ("--config.base.data.source=web", "'web'"),
+    ("--config.base.nothing=1", "nothing"),
+    ("--workdir={files}/letters", "letters"),
+    ("--workdir={files}/text.txt", r"text\.txt"),
+    ("--workdir={run}", "run"),
+    ("--workdir=/proc/infusion", "/proc/infusion"),
+  ),
+  *_of(
+    "prepare_data",
+    "",
+    ("--data_dir={out}", "dataset"),
+    ("--dataset=mnist", "data_dir"),
+    ("--dataset=no_such_set --data_dir={out}", "'no_such_set'"),
+    ("--dataset=../mnist --data_dir={out}", r"\.\./mnist"),
+    ("--dataset= --data_dir={out}", "dataset"),
+    ("--dataset=mnist --data_dir={out} --manual_dir={out}", "manual_dir"),
+    (
+      "--dataset=mnist --data_dir={out} --manual_dir={files}/empty",
+      "manual_dir",
+      "lacks",
+    ),
+    ("--dataset=emnist/nothing --data_dir={out}", "nothing", "letters"),
+    ("--dataset=mnist:9.9.9 --data_dir={out}", r"9\.9\.9"),
+  ),
+  *_of(
+    "train_classifier",
+    "",
+    ("--out={out}.npz", "config"),
+    ("--config=configs/digits.py", "out"),
+    ("--config=configs/digits.py --out={out}", "npz"),
+    ("--config=configs/digits.py --out={out}/x.npz", "existing folder"),
+    ("--config=configs/digits.py --out={out}.npz --epochs=0", "epochs"),
+    ("--config=configs/digits.py --out={out}.npz --seed=-1", "seed"),
+    ("--config=configs/digits.py --out={out}.npz --seed=x", "seed"),
+    ("--config=configs/digits.py --out={out}.npz --config.data.source=mat", "labels"),
+    ("--config=configs/none.py --out={out}.npz", "none"),
+  ),
+  *_of(
+    "train_classifier",
+    "--config=configs/digits.py --out={out}.npz --config.data.source=idx",
+    ("--config.data.path={files}/idx/sound", "train labels"),
+    ("--config.data.path={files}/idx/short_labels", "labels"),
+    ("--config.data.path={files}/idx/label_magic", "2051", "2049"),
+    ("--config.data.path={files}/idx/one_class", "two classes"),
+    ("--config.data.path={out}", r"data\.path"),
+  ),
+  *_of(
+    "train_classifier",
+    "--config=configs/digits.py --out={out}.npz --config.data.source=images",
+    ("--config.data.path={files}/pictures/one_class", "class"),
+  ),
+  *_of(
+    "convert_inception",
+    "",
+    ("--out={out}.npz", "checkpoint"),
+    ("--checkpoint={files}/text.txt", "out"),
+    ("--checkpoint={files}/text.txt --out={out}", "npz"),
+    ("--checkpoint={files}/text.txt --out={out}.npz", "PyTorch|cannot be read"),
+    ("--checkpoint={out} --out={out}.npz", "PyTorch|no such|cannot be read"),
+    ("--checkpoint={files}/empty --out={out}/x.npz", "existing folder"),
+  ),
+]
+
+ALL = [*TRAIN, *OTHER_RUN, *KEYS, *DATA, *EVALUATE, *SAMPLE, *INPAINT, *OTHERS]
