@@ -73,12 +73,11 @@ class Report:
 
 
 def _asked(metric: str, protocol: Protocol) -> dict[str, Any]:
-  return {
-    "metric": metric,
-    **dataclasses.asdict(protocol),
+  asked = {"metric": metric, **dataclasses.asdict(protocol)}
+  if network := protocol.networks().get(metric):
     # Another network of the same name is another question.
-    **{name: files.digest(path) for name, path in protocol.networks().items()},
-  }
+    asked[metric] = files.digest(network)
+  return asked
 
 
 def identity(model: Model) -> str:
