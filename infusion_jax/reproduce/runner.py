@@ -246,17 +246,24 @@ def _minutes(operations: float, pace: float | None) -> str:
   return "unknown" if pace is None else f"{operations * pace / 60:.3g}"
 
 
+class _Interrupted(BaseException):
+  """A signal came. No error of what it interrupts, and never taken for one."""
+
+
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
   """Turns SIGTERM and SIGINT into `signals.Stopped` wherever one comes.
 
   Training has its own way to answer, which saves its state first; anything else has
   already kept what it finished.
+
+  Raises:
+    signals.Stopped: a signal came.
   """
 
   def stop(number: int, frame: types.FrameType | None) -> None:
     del number, frame
-    raise signals.Stopped("stopped; what was finished is kept")
+    raise _Interrupted
 
   before = {}
   try:
@@ -267,6 +274,8 @@ def stopping() -> Iterator[None]:
     before.clear()
   try:
     yield
+  except _Interrupted:
+    raise signals.Stopped("stopped; what was finished is kept") from None
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)

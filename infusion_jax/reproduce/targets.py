@@ -44,7 +44,7 @@ _NO_PREVIEWS = {"train.preview_every": 0}
 _SMALL_MNIST = {
   "data.max_images": 10_000,
   "train.batch_size": 64,
-  "train.num_epochs": 12,
+  "train.num_epochs": 9,
   **_NO_PREVIEWS,
 }
 _TINY = {
@@ -55,8 +55,8 @@ _TINY = {
 }
 _TINY_MLP = {**_TINY, "model.hidden_sizes": (32, 32)}
 _SMALL_CONV = {
-  "chain.num_steps": 8,
-  "chain.omega": 0.03,
+  "chain.num_steps": 5,
+  "chain.omega": 0.05,
   "train.batch_size": 25,
   "train.learning_rate": 3e-3,
   "train.monitor_images": 100,
@@ -70,7 +70,7 @@ RUNS = (
     _MNIST,
     small={
       **_SMALL_MNIST,
-      "train.keep_every": 6,
+      "train.keep_every": 4,
       "train.parzen_every": 3,
       "train.parzen_samples": 2000,
     },
@@ -90,7 +90,7 @@ RUNS = (
       **_SMALL_MNIST,
       "chain.alpha0": 0.06,
       "chain.omega": 0.0,
-      "train.num_epochs": 6,
+      "train.num_epochs": 4,
     },
     full={"chain.alpha0": 0.06, "chain.omega": 0.0, "train.checkpoint_every": 10},
     smoke={**_TINY_MLP, "train.num_epochs": 1},
@@ -101,7 +101,7 @@ RUNS = (
     _MNIST,
     small={
       **_SMALL_MNIST,
-      "data.max_images": 2500,
+      "data.max_images": 1500,
       "chain.num_steps": 30,
       "train.num_epochs": 8,
       "train.keep_every": 1,
@@ -114,7 +114,7 @@ RUNS = (
     "48x48 faces in grey",
     _FACES,
     small={
-      "data.max_images": 4000,
+      "data.max_images": 3000,
       "model.hidden_sizes": (400, 400),
       "train.batch_size": 40,
       "train.num_epochs": 5,
@@ -130,7 +130,7 @@ RUNS = (
       **_SMALL_CONV,
       "data.max_images": 1000,
       "model.channels": (32, 16, 8),
-      "train.num_epochs": 3,
+      "train.num_epochs": 2,
     },
     smoke={**_TINY, "model.channels": (8, 8, 8), "chain.num_steps": 3},
   ),
@@ -168,7 +168,7 @@ RUNS = (
       ),
     },
     changes={
-      "small": {"data.max_images": 5000, "train.batch_size": 64},
+      "small": {"data.max_images": 2500, "train.batch_size": 50},
       "full": {},
       "smoke": _TINY_MLP,
     },
@@ -189,8 +189,8 @@ TARGETS = (
     ("mnist",),
     (("table_3_1_mnist_log_likelihood",),),
     small={
-      "test": {"num_images": 100, "num_chains": 100, "repetitions": 2},
-      "train": {"num_images": 50, "num_chains": 100, "repetitions": 2},
+      "test": {"num_images": 100, "num_chains": 50, "repetitions": 2},
+      "train": {"num_images": 50, "num_chains": 50, "repetitions": 2},
       "beyond": ("ais", "ais_isotropic"),
       "annealing": {"ais_images": 4, "ais_chains": 2, "temperatures": 50},
     },
@@ -305,7 +305,7 @@ TARGETS = (
     ("mnist", "mnist_constant"),
     (("figures", "A.2"),),
     # Both after as many epochs.
-    small={"rows": 4, "epoch": 6},
+    small={"rows": 4, "epoch": 4},
     full={"rows": 5, "epoch": 0},
     smoke={"epoch": 1},
   ),
