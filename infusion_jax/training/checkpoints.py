@@ -42,12 +42,15 @@ class Checkpoints:
       write: whether this process will save.
     """
     self.folder = pathlib.Path(workdir).resolve() / FOLDER
+    if write:
+      self.folder.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
+      create=False,
       max_to_keep=2 if write else None,
       keep_period=keep_period if write else None,
-      create=write,
       cleanup_tmp_directories=write,
       save_root_metadata=write,
+      multiprocessing_options=_alone(),
       # Waiting costs little and a step in the list is then a step on disk.
       enable_async_checkpointing=False,
     )
@@ -63,7 +66,7 @@ class Checkpoints:
     self, step: int, model: PyTree, training: PyTree, about: Mapping[str, Any]
   ) -> None:
     """Saves a checkpoint; when this returns it is on disk."""
-    self._save(step, model, about, training=ocp.args.StandardSave(training))
+    self._save(step, model, about, training=training)
 
   def export(self, step: int, model: PyTree, about: Mapping[str, Any]) -> None:
     """Saves a checkpoint to sample from: no training state, no path of this machine."""
@@ -115,13 +118,15 @@ class Checkpoints:
       self._manager.close()
 
   def _save(
-    self, step: int, model: PyTree, about: Mapping[str, Any], **items: Any
+    self, step: int, model: PyTree, about: Mapping[str, Any], **items: PyTree
   ) -> None:
     facts = {**about, "format_version": FORMAT_VERSION, "checksum": checksum(model)}
+    trees = _as_one_process({"model": model, **items})
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        model=ocp.args.StandardSave(model), about=ocp.args.JsonSave(facts), **items
+        about=ocp.args.JsonSave(facts),
+        **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()},
       ),
       force=True,
     )
@@ -150,6 +155,29 @@ def checksum(tree: PyTree) -> str:
   return f"{value:08x}"
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+  """Has Orbax work for this process alone, whichever others train with it.
+
+  The state is the same everywhere: one process writes it, and each reads it for
+  itself. A checkpoint then does not show how many processes there were.
+  """
+  if jax.process_count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  index = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=index,
+    active_processes={index},
+    barrier_sync_key_prefix=f"process_{index}",
+  )
+
+
+def _as_one_process(tree: PyTree) -> PyTree:
+  """A tree as Orbax takes it: of several processes only arrays of the host's."""
+  if jax.process_count() == 1:
+    return tree
+  return jax.tree.map(np.asarray, tree)
+
+
 def _unreadable(folder: pathlib.Path, error: Exception) -> UserError:
   text = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" ...")
   return UserError(
@@ -169,7 +197,8 @@ def _read_one_array(folder: pathlib.Path, like: PyTree) -> None:
   for key in reversed(path):
     name = jax.tree_util.keystr((key,), simple=True)
     wanted, arguments = {name: wanted}, {name: arguments}
-  with ocp.PyTreeCheckpointer() as checkpointer:
+  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
+  with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
     checkpointer.restore(
       folder,
       ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True),

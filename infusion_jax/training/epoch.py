@@ -12,11 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from infusion_jax import objectives, pixels, random
 from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.networks import Network
 from infusion_jax.objectives import Terms
+from infusion_jax.training import devices
 from infusion_jax.training.state import Best, Recipe, Run, Totals, TrainState
 
 Array = jax.Array
@@ -50,7 +52,8 @@ def train_steps(
   def body(_, state):
     first = (state.step % per_epoch) * recipe.batch_size
     chosen = jax.lax.dynamic_slice_in_dim(order, first, recipe.batch_size)
-    return train_step(recipe, state, run, images[chosen])
+    batch = devices.split(images[chosen], recipe.mesh)
+    return train_step(recipe, state, run, batch)
 
   return jax.lax.fori_loop(0, num_steps, body, state)
 
@@ -168,7 +171,7 @@ def mean_terms(
       "reconstruction": terms.reconstruction.mean(),
     }
 
-  return average_over_batches(evaluate, key, images, recipe.batch_size)
+  return average_over_batches(evaluate, key, images, recipe.batch_size, recipe.mesh)
 
 
 def population_statistics(
@@ -198,7 +201,7 @@ def population_statistics(
     )
     return report
 
-  return average_over_batches(evaluate, key, images, recipe.batch_size)
+  return average_over_batches(evaluate, key, images, recipe.batch_size, recipe.mesh)
 
 
 def infused_bound(
@@ -220,6 +223,7 @@ def average_over_batches(
   key: Array,
   images: Array,
   batch_size: int,
+  mesh: Mesh | None = None,
 ) -> PyTree:
   """The mean of `evaluate(key, batch)` over a set, weighted by batch size.
 
@@ -231,6 +235,7 @@ def average_over_batches(
     key: the key.
     images: [N, ...].
     batch_size: largest B.
+    mesh: devices that share every batch.
 
   Returns:
     The tree of means over all N images.
@@ -239,6 +244,7 @@ def average_over_batches(
   size = even_batch(count, batch_size)
   full = count // size
   batches = images[: full * size].reshape(full, size, *images.shape[1:])
+  batches = devices.split(batches, mesh, axis=1)
 
   def body(total, inputs):
     index, batch = inputs
@@ -251,7 +257,7 @@ def average_over_batches(
   rest = images[full * size :]
   if not len(rest):
     return total
-  values = evaluate(random.fold_in(key, full), rest)
+  values = evaluate(random.fold_in(key, full), devices.split(rest, mesh))
   return jax.tree.map(lambda t, v: t + v * (len(rest) / count), total, values)
 
 
@@ -291,9 +297,10 @@ class Program:
     """Wraps the functions; nothing is compiled before the first call."""
 
     def bind(function: Callable, **options: Any) -> Callable:
-      return jax.jit(functools.partial(function, recipe), **options)
+      function = functools.partial(function, recipe)
+      return devices.compiled(function, recipe.mesh, **options)
 
     self.train_steps = bind(train_steps, donate_argnums=0)
-    self.end_epoch = jax.jit(end_epoch, donate_argnums=0)
+    self.end_epoch = devices.compiled(end_epoch, recipe.mesh, donate_argnums=0)
     self.mean_terms = bind(mean_terms)
     self.population_statistics = bind(population_statistics)

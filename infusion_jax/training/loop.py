@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
+from jax.sharding import Mesh
 
 from infusion_jax import pixels, plots, random, sampling
 from infusion_jax.config import Config
@@ -24,10 +25,11 @@ from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
 from infusion_jax.sampling import Weights
-from infusion_jax.training import signals, snapshot, workdir
+from infusion_jax.training import devices, hosts, signals, snapshot, workdir
 from infusion_jax.training.checkpoints import Checkpoints
+from infusion_jax.training.devices import Images
 from infusion_jax.training.epoch import Program, compiled
-from infusion_jax.training.metrics import MetricsWriter
+from infusion_jax.training.metrics import MetricsWriter, Silent
 from infusion_jax.training.state import (
   Recipe,
   Run,
@@ -37,6 +39,8 @@ from infusion_jax.training.state import (
   make_run,
   steps_per_epoch,
 )
+
+PyTree = Any
 
 #: Seconds of work between two looks at signals and the progress bar.
 _CHUNK_SECONDS = 1.0
@@ -72,12 +76,12 @@ class _Session:
   run: Run
   program: Program
   checkpoints: Checkpoints
-  writer: MetricsWriter
+  writer: MetricsWriter | Silent
   bar: tqdm.tqdm
   asked: Callable[[], bool]
-  images: jax.Array
-  validation: jax.Array
-  monitor: jax.Array
+  images: Images
+  validation: Images
+  monitor: Images
   chunk: int = 1
 
   @property
@@ -92,6 +96,7 @@ def fit(
   *,
   tensorboard: bool = False,
   progress: bool = True,
+  mesh: Mesh | None = None,
 ) -> Outcome:
   """Trains a run in its folder, from its last checkpoint if there is one.
 
@@ -101,6 +106,8 @@ def fit(
     folder: the workdir; see `workdir.claim`.
     tensorboard: also write TensorBoard event files.
     progress: show a progress bar on stderr.
+    mesh: devices that share every batch, see `devices.make_mesh`; no part of the
+      run: it may go on on others. With several processes, each calls this alike.
 
   Returns:
     How it ended.
@@ -111,15 +118,16 @@ def fit(
     signals.Stopped: SIGTERM or SIGINT came; the state is saved.
   """
   check_fits(config, dataset)
-  recipe, run = make_recipe(config, dataset), make_run(config, dataset)
+  recipe, run = make_recipe(config, dataset, mesh), make_run(config, dataset)
   start = _initial_parameters(config, recipe)
-  workdir.claim(folder, config)
-  keep = config.train.keep_every * steps_per_epoch(config.train, dataset)
-  checkpoints = Checkpoints(folder, keep_period=keep or None, write=True)
+  hosts.on_first(lambda: workdir.claim(folder, config))
+  checkpoints = _open_checkpoints(config, dataset, folder)
   step, state = _latest_state(checkpoints, recipe, run, start)
-  writer = MetricsWriter(folder, step, tensorboard=tensorboard)
+  writer = hosts.on_first(lambda: MetricsWriter(folder, step, tensorboard=tensorboard))
+  writer = writer or Silent()
   total = config.train.num_epochs * steps_per_epoch(config.train, dataset)
-  bar = tqdm.tqdm(total=total, initial=step, unit="step", disable=not progress)
+  quiet = not progress or not hosts.is_first()
+  bar = tqdm.tqdm(total=total, initial=step, unit="step", disable=quiet)
   try:
     with signals.asking() as asked:
       session = _Session(
@@ -127,17 +135,18 @@ def fit(
         dataset=dataset,
         workdir=folder,
         recipe=recipe,
-        run=run,
+        run=devices.copied(run, mesh),
         program=compiled(recipe),
         checkpoints=checkpoints,
         writer=writer,
         bar=bar,
-        asked=asked,
-        images=jnp.asarray(dataset.train),
-        validation=jnp.asarray(dataset.validation),
-        monitor=jnp.asarray(dataset.train[: config.train.monitor_images]),
+        # A signal to one process stops all.
+        asked=lambda: hosts.any_of(asked()),
+        images=devices.shared(dataset.train, mesh),
+        validation=devices.shared(dataset.validation, mesh),
+        monitor=devices.shared(dataset.train[: config.train.monitor_images], mesh),
       )
-      return _train(session, state)
+      return _train(session, devices.copied(state, mesh))
   finally:
     bar.close()
     writer.close()
@@ -159,14 +168,26 @@ def _initial_parameters(config: Config, recipe: Recipe) -> Any:
   return snapshot.weights_of(config.train.init_from, recipe.network).parameters
 
 
+def _open_checkpoints(
+  config: Config, dataset: Dataset, folder: pathlib.Path
+) -> Checkpoints:
+  """For writing on the first process; the others then find what it has cleared."""
+  keep = config.train.keep_every * steps_per_epoch(config.train, dataset)
+  opened = hosts.on_first(
+    lambda: Checkpoints(folder, keep_period=keep or None, write=True)
+  )
+  return opened or Checkpoints(folder)
+
+
 def _latest_state(
   checkpoints: Checkpoints, recipe: Recipe, run: Run, start: Any
 ) -> tuple[int, TrainState]:
-  steps = checkpoints.steps()
-  if not steps:
+  # Other processes may see the folder as it was a moment ago.
+  step = hosts.of_first(max(checkpoints.steps(), default=-1))
+  if step < 0:
     return 0, initial_state(recipe, run.key, start)
-  checkpoints.about(steps[-1])
-  return steps[-1], snapshot.restore(checkpoints, steps[-1], recipe, run)
+  checkpoints.about(step)
+  return step, snapshot.restore(checkpoints, step, recipe, run)
 
 
 def _train(session: _Session, state: TrainState) -> Outcome:
@@ -179,16 +200,26 @@ def _train(session: _Session, state: TrainState) -> Outcome:
     epoch += 1
     state = _measure(session, state, epoch)
     if train.parzen_every and epoch % train.parzen_every == 0:
-      _measure_parzen(session, state, epoch)
+      _on_first(session, _measure_parzen, state, epoch)
     last = epoch == train.num_epochs or _stalled(state, epoch, train.patience)
     weights = _best_weights(session, state, population=last)
     if last or (train.preview_every and epoch % train.preview_every == 0):
-      _preview(session, weights, epoch)
+      _on_first(session, _preview, weights, epoch)
     if last or epoch % train.checkpoint_every == 0:
       _save(session, state, weights, epoch, finished=last)
-    _note_time(session, epoch, time.perf_counter() - began)
+    if hosts.is_first():
+      _note_time(session, epoch, time.perf_counter() - began)
   best_epoch = int(state.best.epoch)
   return Outcome(epoch, float(state.best.bound), best_epoch, epoch < train.num_epochs)
+
+
+def _on_first(
+  session: _Session, action: Callable[..., None], tree: PyTree, epoch: int
+) -> None:
+  """`action(session, tree, epoch)` by one process, on one device of its own."""
+  mesh = session.recipe.mesh
+  own = dataclasses.replace(session, run=devices.local(session.run, mesh))
+  hosts.on_first(lambda: action(own, devices.local(tree, mesh), epoch))
 
 
 def _stalled(state: TrainState, epoch: int, patience: int) -> bool:
@@ -204,10 +235,11 @@ def _steps_of_epoch(session: _Session, state: TrainState) -> TrainState:
     size = min(session.chunk, left)
     began = time.perf_counter()
     state = session.program.train_steps(
-      state, session.run, session.images, jnp.asarray(size)
+      state, session.run, session.images, np.asarray(size, np.int32)
     )
     failed = int(state.failed)  # Waits for the device.
-    seconds = time.perf_counter() - began
+    # All processes take equally many steps.
+    seconds = hosts.of_first(time.perf_counter() - began)
     _check_finite(session, failed)
     session.chunk = max(1, min(2 * session.chunk, int(_CHUNK_SECONDS * size / seconds)))
     session.bar.update(size)
@@ -235,7 +267,7 @@ def _stop(session: _Session, state: TrainState) -> None:
   """Saves in the middle of an epoch and gives up the run to be resumed."""
   step = int(state.step)
   epoch = step // session.per_epoch
-  if step not in session.checkpoints.steps():
+  if hosts.of_first(step not in session.checkpoints.steps()):
     weights = _best_weights(session, state, population=False)
     _save(session, state, weights, epoch, finished=False)
   raise signals.Stopped(f"stopped at step {step}, which is saved")
@@ -279,7 +311,7 @@ def _measure_parzen(session: _Session, state: TrainState, epoch: int) -> None:
   means = np.concatenate(
     list(sampling.means(network, weights, keys, network.num_steps))
   )
-  clean = pixels.scaled(session.validation, session.dataset.levels)
+  clean = pixels.scaled(jnp.asarray(session.dataset.validation), session.dataset.levels)
   found = parzen.evaluate(np.asarray(clean), means)
   values = {"parzen": found.mean, "parzen_error": found.standard_error}
   session.writer.write(int(state.step), epoch, "validation", values)
@@ -323,9 +355,9 @@ def _save(
     "best_epoch": int(state.best.epoch),
     "statistics": "population" if finished else "running",
   }
-  session.checkpoints.save(
-    int(state.step), snapshot.model_tree(weights), snapshot.training_tree(state), about
-  )
+  trees = snapshot.model_tree(weights), snapshot.training_tree(state)
+  trees = devices.local(trees, session.recipe.mesh)
+  hosts.on_first(lambda: session.checkpoints.save(int(state.step), *trees, about))
 
 
 def _json_number(value: float) -> float | None:

@@ -13,6 +13,18 @@ from infusion_jax.errors import UserError
 FILE = "metrics.jsonl"
 
 
+class Silent:
+  """A writer for processes that do not write."""
+
+  def write(
+    self, step: int, epoch: int, split: str, values: Mapping[str, float]
+  ) -> None:
+    """Leaves the row to the first process."""
+
+  def close(self) -> None:
+    """Has nothing to close."""
+
+
 class MetricsWriter:
   """Appends to `metrics.jsonl`; a run resumed at a step continues from there."""
 

@@ -25,7 +25,8 @@ def asking() -> Iterator[Callable[[], bool]]:
 
   def restore() -> None:
     for number, handler in before.items():
-      signal.signal(number, handler)
+      # None: the handler is not Python's, like that of `jax.distributed`.
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
   def handle(number: int, frame: types.FrameType | None) -> None:
     del frame

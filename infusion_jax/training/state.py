@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from infusion_jax import chain, random, schedules
 from infusion_jax.chain import Infusion, Parameters
@@ -52,6 +53,7 @@ class Recipe:
     clip: largest global gradient norm; 0: not clipped.
     ema_decay: of the averaged weights; 0: none.
     unroll: steps of the chain per iteration of the compiled loop.
+    mesh: devices that share every batch, see `devices`; None: one device.
   """
 
   network: Network
@@ -61,6 +63,7 @@ class Recipe:
   clip: float = 0.0
   ema_decay: float = 0.0
   unroll: int = 1
+  mesh: Mesh | None = None
 
   @property
   def optimizer(self) -> optax.GradientTransformation:
@@ -154,7 +157,7 @@ def initial_state(
   return jax.tree.map(jnp.array, state)
 
 
-def make_recipe(config: Config, dataset: Dataset) -> Recipe:
+def make_recipe(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> Recipe:
   """The program a configuration asks for."""
   network = build(config.model, config.chain, dataset.image_shape)
   return Recipe(
@@ -165,6 +168,7 @@ def make_recipe(config: Config, dataset: Dataset) -> Recipe:
     clip=config.train.clip,
     ema_decay=config.train.ema_decay,
     unroll=config.chain.unroll or 1,
+    mesh=mesh,
   )
 
 
