@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import tqdm
 
 from infusion_jax import (
   evaluation,
@@ -30,7 +31,7 @@ from infusion_jax.reproduce import runs
 from infusion_jax.reproduce.descriptions import Options, Target
 from infusion_jax.reproduce.records import Number, Outcome, published
 from infusion_jax.reproduce.runs import Table, Trained
-from infusion_jax.training import metrics
+from infusion_jax.training import metrics, signals
 
 _TABLE_3_1 = "table_3_1_mnist_log_likelihood"
 _OURS = {
@@ -60,6 +61,7 @@ class Materials:
     notes: what must stand on every picture, by run.
     inception: a file of Inception-v3's weights, or "".
     progress: whether to show progress bars on stderr.
+    asked: whether to stop; looked at whenever a measurement has come further.
   """
 
   target: Target
@@ -68,6 +70,7 @@ class Materials:
   notes: Sequence[str]
   inception: str = ""
   progress: bool = True
+  asked: Callable[[], bool] = lambda: False
 
   def titled(self, picture: Picture, about: str = "") -> Picture:
     """A picture under a line of what it is, and lines of what to know of it."""
@@ -89,21 +92,48 @@ def titled(picture: Picture, title: str, notes: Sequence[str] = ()) -> Picture:
   return layout.join([head, picture], axis=0, gap=0)
 
 
-def _session(trained: Trained, protocol: Protocol, progress: bool) -> Session:
-  identity = evaluation.identity(trained.model)
-  parts = Parts(trained.folder / evaluation.PARTS_FILE, identity)
-  return Session(trained.model, trained.dataset, protocol, parts, progress)
+def check(asked: Callable[[], bool]) -> None:
+  """Raises `signals.Stopped` if asked to stop."""
+  if asked():
+    raise signals.Stopped("stopped; what was measured is kept")
+
+
+@dataclasses.dataclass
+class _Session(Session):
+  """A session that ends, with all its finished pieces kept, when asked to."""
+
+  asked: Callable[[], bool] = lambda: False
+
+  def bar(self, total: int, what: str, unit: str = "image") -> tqdm.tqdm:
+    bar = super().bar(total, what, unit)
+    update = bar.update
+
+    def update_or_stop(n: float = 1) -> bool | None:
+      check(self.asked)
+      return update(n)
+
+    bar.update = update_or_stop
+    return bar
 
 
 def _measured(
-  trained: Trained, metric: str, protocol: Protocol, progress: bool
+  materials: Materials, trained: Trained, metric: str, protocol: Protocol
 ) -> list[dict[str, Any]]:
   """What a metric finds, measured once for every model and protocol."""
-  report = Report(trained.folder, evaluation.identity(trained.model))
+  identity = evaluation.identity(trained.model)
+  report = Report(trained.folder, identity)
   found = report.finished(metric, protocol)
   if found:
     return found
-  session = _session(trained, protocol, progress)
+  check(materials.asked)
+  session = _Session(
+    trained.model,
+    trained.dataset,
+    protocol,
+    Parts(trained.folder / evaluation.PARTS_FILE, identity),
+    materials.progress,
+    materials.asked,
+  )
   return report.add(metric, protocol, evaluation.METRICS[metric](session))
 
 
@@ -114,7 +144,7 @@ def likelihoods(materials: Materials) -> Outcome:
   for column, split in enumerate(("test", "train")):
     protocol = Protocol(split=split, **options[split])
     for metric, name in _OURS.items():
-      rows = _measured(trained, metric, protocol, materials.progress)
+      rows = _measured(materials, trained, metric, protocol)
       value, error = published(_TABLE_3_1, name)[column]
       numbers += [
         _number(row, f"{name}, {split}", published=value, published_error=error)
@@ -139,7 +169,7 @@ def _beyond(materials: Materials, trained: Trained, protocol: Protocol) -> list[
       protocol = dataclasses.replace(
         protocol, repetitions=1, sandwich=True, **options["annealing"]
       )
-    for row in _measured(trained, metric, protocol, materials.progress):
+    for row in _measured(materials, trained, metric, protocol):
       numbers.append(_number(row, f"{_BEYOND.get(row['name'], row['name'])}, test"))
   return numbers
 
@@ -199,12 +229,8 @@ def parzen(materials: Materials) -> Outcome:
   (trained,) = materials.trained
   table = "figure_3_4_mnist_parzen"
   value, error = published(table, "Infusion")
-  rows = _measured(
-    trained,
-    "parzen",
-    Protocol(num_images=0, **materials.options),
-    materials.progress,
-  )
+  protocol = Protocol(num_images=0, **materials.options)
+  rows = _measured(materials, trained, "parzen", protocol)
   ours = [
     _number(row, "Infusion", published=value, published_error=error) for row in rows
   ]

@@ -5,13 +5,10 @@ interrupted goes on where it was: training from its checkpoint, a sweep from its
 groups, measurements from the pieces that were kept.
 """
 
-import contextlib
 import dataclasses
 import pathlib
-import signal
 import time
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from infusion_jax import plots, provenance
@@ -24,7 +21,7 @@ from infusion_jax.reproduce.descriptions import (
   Target,
   fingerprint,
 )
-from infusion_jax.reproduce.layouts import LAYOUTS, Materials
+from infusion_jax.reproduce.layouts import LAYOUTS, Materials, check
 from infusion_jax.reproduce.runs import Bench, Table, Trained, Work
 from infusion_jax.training import signals
 
@@ -150,12 +147,13 @@ class Runner:
       signals.Stopped: a signal came; what is finished is kept.
     """
     pending = [task for task in tasks if task.state == "to be made"]
-    with stopping():
+    with signals.asking() as asked:
       for number, task in enumerate(pending, 1):
+        check(asked)
         left = [later.target for later in pending[number - 1 :]]
         title = f"[{number}/{len(pending)}] {task.target.name}"
         self.say(f"{title}: {task.target.about} ({self._eta(left)})")
-        result = self._make(task.target, commands[task.target.name])
+        result = self._make(task.target, commands[task.target.name], asked)
         self.say(f"{title}: {_told(result)}")
 
   def _eta(self, targets: Sequence[Target]) -> str:
@@ -173,8 +171,10 @@ class Runner:
       self._works[run.name] = runs.work(run, self.bench)
     return self._works[run.name]
 
-  def _make(self, target: Target, command: str) -> dict[str, Any]:
-    trained = [self._train(run) for run in self.runs_of([target])]
+  def _make(
+    self, target: Target, command: str, asked: Callable[[], bool]
+  ) -> dict[str, Any]:
+    trained = [self._train(run, asked) for run in self.runs_of([target])]
     began = time.perf_counter()
     notes = [self._note(run) for run in self.runs_of([target])]
     materials = Materials(
@@ -184,6 +184,7 @@ class Runner:
       notes=notes,
       inception=self.bench.inception,
       progress=self.bench.progress,
+      asked=asked,
     )
     outcome = LAYOUTS[target.layout](materials)
     measuring = time.perf_counter() - began
@@ -207,7 +208,8 @@ class Runner:
     }
     return records.write(self.out, head, outcome, tail)
 
-  def _train(self, run: Run | Sweep) -> Trained | Table:
+  def _train(self, run: Run | Sweep, asked: Callable[[], bool]) -> Trained | Table:
+    check(asked)
     if run.name not in self._trained:
       self.say(f"  model {run.name}: {self._work(run).state}")
       train = runs.train if isinstance(run, Run) else runs.train_sweep
@@ -244,38 +246,3 @@ def _pace(works: Any) -> float | None:
 
 def _minutes(operations: float, pace: float | None) -> str:
   return "unknown" if pace is None else f"{operations * pace / 60:.3g}"
-
-
-class _Interrupted(BaseException):
-  """A signal came. No error of what it interrupts, and never taken for one."""
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[None]:
-  """Turns SIGTERM and SIGINT into `signals.Stopped` wherever one comes.
-
-  Training has its own way to answer, which saves its state first; anything else has
-  already kept what it finished.
-
-  Raises:
-    signals.Stopped: a signal came.
-  """
-
-  def stop(number: int, frame: types.FrameType | None) -> None:
-    del number, frame
-    raise _Interrupted
-
-  before = {}
-  try:
-    for number in (signal.SIGTERM, signal.SIGINT):
-      before[number] = signal.signal(number, stop)
-  except ValueError:
-    # Outside the main thread no signal can be handled, and none comes.
-    before.clear()
-  try:
-    yield
-  except _Interrupted:
-    raise signals.Stopped("stopped; what was finished is kept") from None
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)

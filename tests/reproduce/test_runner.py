@@ -1,6 +1,5 @@
 """Making targets: all layouts on tiny data, resuming, skipping, being stopped."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +11,7 @@ from launching import launch, tree
 from PIL import Image
 
 from infusion_jax.errors import UserError
+from infusion_jax.evaluation import Parts
 from infusion_jax.metrics import inception
 from infusion_jax.metrics.extractors import Extractor, Predictions
 from infusion_jax.reproduce import layouts, records, runs, targets
@@ -108,19 +108,29 @@ def test_killed_while_measuring_it_goes_on(runner, monkeypatch):
   assert records.read(runner.out, "figure_3_1", "small") is not None
 
 
-def test_a_signal_stops_what_is_not_training(runner, monkeypatch):
+def test_a_signal_stops_a_measurement_which_goes_on_later(runner, book, monkeypatch):
   handler = signal.getsignal(signal.SIGTERM)
+  kept, add = [], Parts.add
 
-  def killed(materials):
-    # Readers of files take any exception for damage; a signal is none.
-    with contextlib.suppress(Exception):
+  def killed(parts, key, row):
+    add(parts, key, row)
+    kept.append((key, row))
+    if len(kept) == 1:
       os.kill(os.getpid(), signal.SIGTERM)
-    raise AssertionError("the signal did not stop it")
 
-  monkeypatch.setitem(layouts.LAYOUTS, "chains", killed)
-  with pytest.raises(signals.Stopped, match="what was finished is kept"):
-    make(runner, "figure_3_1")
+  monkeypatch.setattr(Parts, "add", killed)
+  with pytest.raises(signals.Stopped, match="what was measured is kept"):
+    make(runner, "table_3_1")
+  assert len(kept) == 1
   assert signal.getsignal(signal.SIGTERM) is handler
+  assert records.read(runner.out, "table_3_1", "small") is None
+  make(dataclasses.replace(runner), "table_3_1")
+  assert records.read(runner.out, "table_3_1", "small") is not None
+  # The piece that was kept has not been measured again.
+  first, row = kept[0]
+  place = (row["repetition"], row["first"])
+  later = [(r["repetition"], r["first"]) for key, r in kept[1:] if key == first]
+  assert later and place not in later
 
 
 def test_table_3_2_is_skipped_without_inception(runner):
