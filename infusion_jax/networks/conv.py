@@ -77,7 +77,7 @@ class ConvNet(nn.Module):
     for features in self.channels[1:]:
       h = self._activated(self._doubling(features, use_bias=False)(h), train)
     raw = self._doubling(2 * colors, kernel_init=side_by_side)(h)
-    raw_mean, raw_variance = raw[..., :colors], raw[..., colors:]
+    raw_mean, raw_variance = jnp.split(raw, 2, axis=-1)
     return to_gaussian(raw_mean, raw_variance, self.variance_scale, self.variance_floor)
 
   def _encoded(self, z: Array, train: bool) -> Array:

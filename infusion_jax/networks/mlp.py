@@ -55,7 +55,7 @@ class MLP(nn.Module):
     size = math.prod(z.shape[1:])
     # Both heads in one product: half the launches, the same arithmetic.
     raw = nn.Dense(2 * size, dtype=self.dtype, kernel_init=side_by_side)(h)
-    raw_mean, raw_variance = raw[:, :size], raw[:, size:]
+    raw_mean, raw_variance = jnp.split(raw, 2, axis=-1)
     return to_gaussian(
       raw_mean.reshape(z.shape),
       raw_variance.reshape(z.shape),

@@ -1,0 +1,54 @@
+"""Peak memory of one kind of work, in a process of its own.
+
+  python -m benchmarks.memory --work=importance --size=2000
+
+prints one JSON object. `benchmarks.run` starts it once for every contestant.
+"""
+
+import json
+import resource
+import sys
+
+from absl import app, flags
+
+_WORK = flags.DEFINE_enum(
+  "work", None, ["nothing", "train", "peer", "importance"], "What to do."
+)
+_SIZE = flags.DEFINE_integer(
+  "size", 128, "Batch size (train, peer) or chains an image (importance)."
+)
+_HIDDEN = flags.DEFINE_integer("hidden", 1200, "Units of the two hidden layers.")
+
+
+def peak() -> int:
+  """Largest resident memory of this process so far, bytes."""
+  unit = 1 if sys.platform == "darwin" else 1024
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _work(name: str, number: int, hidden: tuple[int, int]) -> None:
+  from benchmarks import workloads
+
+  if name == "peer":
+    from benchmarks import peers
+
+    peers.train(workloads.Size(batch_size=number, hidden=hidden), compiled=False)()
+    return
+  if name == "train":
+    workloads.Ours(workloads.Size(batch_size=number, hidden=hidden)).train(4)
+    return
+  ours = workloads.Ours(workloads.Size(hidden=hidden, num_steps=5))
+  if name == "importance":
+    ours.estimate(num_images=16, num_chains=number)
+
+
+def main(argv: list[str]) -> None:
+  """Does the work and prints the peak."""
+  del argv
+  _work(_WORK.value, _SIZE.value, (_HIDDEN.value, _HIDDEN.value))
+  print(json.dumps({"work": _WORK.value, "size": _SIZE.value, "peak_bytes": peak()}))
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("work")
+  app.run(main)
