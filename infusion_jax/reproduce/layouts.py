@@ -26,7 +26,8 @@ from infusion_jax.evaluation import Parts, Protocol, Report, Session
 from infusion_jax.figures import Frames
 from infusion_jax.layout import Picture
 from infusion_jax.metrics import extractors, inception
-from infusion_jax.model import Model, keys_of
+from infusion_jax.model import Model, keys_of, load, untrained
+from infusion_jax.model import epochs as kept_epochs
 from infusion_jax.reproduce import runs
 from infusion_jax.reproduce.descriptions import Options, Target
 from infusion_jax.reproduce.records import Number, Outcome, published
@@ -275,9 +276,9 @@ def chains(materials: Materials) -> Outcome:
 def epochs(materials: Materials) -> Outcome:
   """Figure 3.2: the infusion chain towards one image, a row for each epoch kept."""
   (trained,), image = materials.trained, materials.options["image"]
-  kept = runs.model.epochs(trained.folder)
-  models = [(0, runs.model.untrained(trained.model))]
-  models += [(epoch, runs.model.load(path)) for epoch, path in kept.items()]
+  kept = kept_epochs(trained.folder)
+  models = [(0, untrained(trained.model))]
+  models += [(epoch, load(path)) for epoch, path in kept.items()]
   frames = figures.over_epochs(models, _keys(1), _targets(trained, [image]))
   return _drawn(materials, frames.strip(), _bound(trained))
 

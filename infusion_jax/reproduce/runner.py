@@ -163,7 +163,8 @@ class Runner:
       return "nothing left to train"
     # What was trained for finished targets tells the pace as well.
     pace = _pace([*self._works.values(), *works])
-    return f"training left: about {_minutes(left, pace)} minutes"
+    about = "unknown" if pace is None else f"about {_minutes(left, pace)} minutes"
+    return f"training left: {about}"
 
   def _work(self, run: Run | Sweep) -> Work:
     # Of what is trained in this launch nothing changes any more.
