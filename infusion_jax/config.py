@@ -131,7 +131,8 @@ class ChainConfig:
     variance_floor: epsilon of the variance head.
     target_variance: variance of the narrow Gaussian around the target.
     prior_floor: added to the variances of the prior.
-    unroll: steps per iteration of the compiled loop; 0: chosen for the device.
+    unroll: steps per iteration of the compiled loop; 0: one. What is chosen by the
+      device is how convolutions are computed, see `networks.layers`.
   """
 
   num_steps: int = 15
@@ -173,6 +174,9 @@ class TrainConfig:
     clip: largest global norm of the gradient; 0: not clipped.
     ema_decay: decay of the averaged weights that are validated and kept; 0: none.
     patience: epochs without a better validation bound before stopping; 0: never.
+    on_nonfinite: where the loss or its gradient is not finite, "stop", or "rollback":
+      to the last checkpoint, and on without that mini-batch. More than a tenth of an
+      epoch's mini-batches stop it in any case. (In a sweep, such a run ends.)
     seed: decides everything random.
     init_from: a workdir whose weights start this run; empty: fresh weights.
     monitor_images: training images whose bound is evaluated each epoch.
@@ -192,6 +196,7 @@ class TrainConfig:
   clip: float = 0.0
   ema_decay: float = 0.0
   patience: int = 0
+  on_nonfinite: str = "stop"
   seed: int = 0
   init_from: str = ""
   monitor_images: int = 1000
@@ -203,6 +208,7 @@ class TrainConfig:
 
   def __post_init__(self) -> None:
     _one_of("train.objective", self.objective, ("denoising", "lower_bound"))
+    _one_of("train.on_nonfinite", self.on_nonfinite, ("stop", "rollback"))
     _one_of("train.decay", self.decay, ("constant", "cosine"))
     # Batch statistics of a single image are no statistics.
     _in_range("train.batch_size", self.batch_size, 2, 1_000_000)

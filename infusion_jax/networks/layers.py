@@ -6,6 +6,10 @@ chain, over mini-batches. Unrolling the chain does not help while the loop over
 mini-batches stands. So on a CPU a convolution is gathered into patches and
 multiplied as a matrix, which is as fast inside a loop as outside. Parameters
 are the same either way, and so are checkpoints.
+
+CPU time of a training step on two busy cores (32x32 colour images, 32-16-8 channels,
+T = 5, 20 images, steps inside a scan): XLA's own 0.27 s, with the chain unrolled
+0.30 s; as matrices 0.093 s, with the chain unrolled 0.064 s.
 """
 
 import functools
