@@ -1,0 +1,172 @@
+"""One run on 1, 2 and 8 devices: run by `test_devices` in a process of its own.
+
+Losses and gradients are compared, and metrics of whole trainings; parameters after
+Adam are not: it divides by gradients whose rounding is their only digit.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import runs
+
+from infusion_jax import objectives
+from infusion_jax.errors import UserError
+from infusion_jax.training import devices, epoch, loop, metrics
+from infusion_jax.training.state import initial_state, make_recipe, make_run
+
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def mesh():
+  return devices.make_mesh(8, BATCH)
+
+
+def assert_close(a, b, digits=1e-5):
+  """Leaf by leaf, relative to the leaf's largest number."""
+  names = jax.tree_util.tree_leaves_with_path(a)
+  for (path, x), y in zip(names, jax.tree.leaves(b), strict=True):
+    x, y = np.asarray(x), np.asarray(y)
+    name = jax.tree_util.keystr(path)
+    np.testing.assert_allclose(x, y, rtol=0, atol=digits * abs(x).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("objective", ["denoising", "lower_bound"])
+def test_loss_gradient_and_batch_statistics_are_the_whole_batchs(mesh, objective):
+  config, data = runs.config(objective=objective), runs.dataset()
+  recipe, run = make_recipe(config, data), make_run(config, data)
+  parameters, _ = recipe.network.init(jax.random.key(1))
+  x = jax.random.uniform(jax.random.key(2), (BATCH, 4, 4, 1))
+
+  def criterion(mesh):
+    @jax.jit
+    def evaluate(parameters, x):
+      return objectives.CRITERIA[objective](
+        jax.random.key(3),
+        recipe.network.train,
+        parameters,
+        devices.split(x, mesh),
+        run.infusion,
+        run.weights,
+      )
+
+    return evaluate(*devices.copied((parameters, x), mesh))
+
+  one, eight = criterion(None), criterion(mesh)
+  assert len(eight.loss.sharding.device_set) == 8
+  assert_close(one, eight)
+  # A device's own two images have other statistics than all sixteen.
+  mean, variance = (
+    np.asarray(eight.report["StepBatchNorm_0"][name]) for name in ("mean", "variance")
+  )
+  assert np.ptp(mean) > 0.1 and variance.min() > 0
+
+
+def test_a_training_step_changes_the_state_as_one_device_does(mesh):
+  config, data = runs.config(), runs.dataset()
+  run = make_run(config, data)
+
+  def after(mesh):
+    recipe = make_recipe(config, data, mesh)
+    state = devices.copied(initial_state(recipe, run.key), mesh)
+    images = devices.shared(data.train, mesh)
+    program = epoch.compiled(recipe)
+    return program.train_steps(state, devices.copied(run, mesh), images, np.int32(1))
+
+  one, eight = after(None), after(mesh)
+  assert eight.failed.sharding.is_fully_replicated
+  for part in ("step", "optimizer", "statistics", "totals", "failed"):
+    assert_close(getattr(one, part), getattr(eight, part))
+
+
+def test_measurements_share_batches_that_cannot_be_shared_evenly(mesh):
+  # 20 images in two batches of ten, 70 in five of fourteen.
+  config, data = runs.config(), runs.dataset()
+  run = make_run(config, data)
+
+  def measured(mesh):
+    recipe = make_recipe(config, data, mesh)
+    program, placed = epoch.compiled(recipe), devices.copied(run, mesh)
+    state = devices.copied(initial_state(recipe, run.key), mesh)
+    arguments = state.parameters, placed.key, placed.infusion
+    validation, train = (
+      devices.shared(images, mesh) for images in (data.validation, data.train)
+    )
+    terms = program.mean_terms(*arguments, validation)
+    return terms, program.population_statistics(*arguments, train)
+
+  assert_close(measured(None), measured(mesh))
+
+
+def test_every_device_has_its_share_of_work_and_images(mesh):
+  config, data = runs.config(), runs.dataset()
+  run = make_run(config, data)
+
+  def work(mesh):
+    recipe = make_recipe(config, data, mesh)
+    state = devices.copied(initial_state(recipe, run.key), mesh)
+    images = devices.shared(data.train, mesh)
+    arguments = state, devices.copied(run, mesh), images, np.int32(1)
+    lowered = epoch.compiled(recipe).train_steps.lower(*arguments)
+    return lowered.compile().cost_analysis()["flops"], images
+
+  alone, _ = work(None)
+  together, images = work(mesh)
+  # Shuffling and Adam are done by all.
+  assert together < alone / 3
+  assert [s.data.shape[0] for s in images.filled.addressable_shards] == [9] * 8
+  np.testing.assert_array_equal(images.filled[: len(images)], data.train)
+
+
+def rows(folder):
+  return metrics.read(folder / metrics.FILE)
+
+
+def assert_same_rows(a, b):
+  assert len(a) == len(b)
+  for one, other in zip(a, b, strict=True):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+      if isinstance(value, float):
+        np.testing.assert_allclose(other[name], value, rtol=1e-4, atol=1e-5)
+      else:
+        assert other[name] == value
+
+
+def fit(folder, num_devices, **train):
+  mesh = devices.make_mesh(num_devices, BATCH)
+  config = runs.config(ema_decay=0.9, parzen_every=2, parzen_samples=20, **train)
+  return loop.fit(config, runs.dataset(), folder, progress=False, mesh=mesh)
+
+
+def test_a_run_goes_on_on_another_number_of_devices(tmp_path):
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  reference = fit(whole, 1, num_epochs=6)
+  fit(parts, 8, num_epochs=2)
+  fit(parts, 1, num_epochs=4)
+  outcome = fit(parts, 2, num_epochs=6)
+  assert outcome.best_epoch == reference.best_epoch
+  assert_same_rows(rows(whole), rows(parts))
+  # Pictures are drawn on one device from weights that differ in the last digits.
+  names = [sorted(p.name for p in (f / "samples").iterdir()) for f in (whole, parts)]
+  assert set(names[0]) <= set(names[1])
+
+
+def test_devices_that_do_not_share_a_batch_evenly_are_refused():
+  with pytest.raises(
+    UserError, match=r"batch_size is 12, .* 8 .* can be 1, 2, 3, 4, 6"
+  ):
+    devices.make_mesh(0, 12)
+  with pytest.raises(UserError, match="num_devices is 9; .* between 1 and 8"):
+    devices.make_mesh(9)
+  assert devices.make_mesh(1) is None
+  assert devices.make_mesh(4, 12).devices.tolist() == jax.devices()[:4]
+
+
+def test_keys_are_placed_as_keys(mesh):
+  key = jax.random.key(5)
+  placed = devices.copied({"key": key, "number": jnp.ones(3)}, mesh)
+  assert jax.random.uniform(placed["key"]) == jax.random.uniform(key)
+  own = devices.local(placed, mesh)
+  assert own["number"].devices() == {jax.devices()[0]}
