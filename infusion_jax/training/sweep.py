@@ -54,8 +54,9 @@ from infusion_jax.training.state import (
 Array = jax.Array
 PyTree = Any
 
-#: Seconds of work between two looks at signals and the progress bar.
-_CHUNK_SECONDS = 1.0
+#: Seconds of work between two looks at signals and the progress bar. Runs computed in
+#: turn are copied out of the group and back once a chunk, so it should not be short.
+_CHUNK_SECONDS = 5.0
 #: Infusion chains of an image and model held at a time.
 _CHAIN_CHUNK = 16
 
@@ -317,7 +318,7 @@ def _epochs(session: _Session, state: TrainState) -> TrainState:
 
 
 def _steps_of_epoch(session: _Session, state: TrainState) -> TrainState:
-  """The steps left in the current epoch, in chunks of about a second."""
+  """The steps left in the current epoch, in chunks of some seconds."""
   left = session.per_epoch - int(state.step) % session.per_epoch
   while left:
     if session.asked():
