@@ -24,10 +24,6 @@ from benchmarks.workloads import Ours, Size
 from infusion_jax import files, plots, provenance
 from infusion_jax.training import epoch
 
-_JSON = flags.DEFINE_string("json", None, "File to write the numbers to.")
-_OUT = flags.DEFINE_string("out", None, "Folder for the figure growth.png.")
-_ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds of turns.", lower_bound=1)
-
 Numbers = dict[str, Any]
 
 #: What all rows have in common but for the one number that grows.
@@ -164,22 +160,27 @@ def _memory_rows(memory: Numbers) -> list[list[Any]]:
 def main(argv: list[str]) -> None:
   """Measures, prints two tables, writes numbers and figure."""
   del argv
-  found = measure(_ROUNDS.value)
+  values = flags.FLAGS
+  found = measure(values.rounds)
   headers = ["growing", "value", "ms a step", "time ratio", "products ratio"]
   print(plots.markdown_table(headers, _rows(found)))
   headers = ["T", "temporary MiB", "of it reports"]
   print("\n" + plots.markdown_table(headers, _memory_rows(found["memory"])))
-  if _JSON.value:
-    about = {**provenance.describe(), "rounds": _ROUNDS.value}
-    pathlib.Path(_JSON.value).parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(_JSON.value) as stream:
+  if values.json:
+    about = {**provenance.describe(), "rounds": values.rounds}
+    pathlib.Path(values.json).parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(values.json) as stream:
       about["base"] = dataclasses.asdict(BASE)
       stream.write(json.dumps({**found, "about": about}, indent=2).encode() + b"\n")
-  if _OUT.value:
-    folder = pathlib.Path(_OUT.value)
+  if values.out:
+    folder = pathlib.Path(values.out)
     folder.mkdir(parents=True, exist_ok=True)
     plots.save(folder / "growth.png", figure(found))
 
 
 if __name__ == "__main__":
+  # Not at the top: a module that is imported must not define flags for others.
+  flags.DEFINE_string("json", None, "File to write the numbers to.")
+  flags.DEFINE_string("out", None, "Folder for the figure growth.png.")
+  flags.DEFINE_integer("rounds", 9, "Rounds of turns.", lower_bound=1)
   app.run(main)
