@@ -129,7 +129,7 @@ def assert_same_rows(a, b):
     assert one.keys() == other.keys()
     for name, value in one.items():
       if isinstance(value, float):
-        np.testing.assert_allclose(other[name], value, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(other[name], value, rtol=1e-5, atol=1e-6)
       else:
         assert other[name] == value
 
