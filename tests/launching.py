@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = ROOT / "results/checkpoints/digits"
 
 _own_flags: dict[str, dict[str, flags.Flag]] = {}
+_seen: dict[str, dict[str, flags.Flag]] = {}
 
 
 class Launched(NamedTuple):
@@ -52,13 +53,17 @@ def launch(name: str, *arguments: object) -> Launched:
 def _flags_of(module: str):
   """Launchers define flags of equal names: only one's can be there at a time."""
   everything = flags.FLAGS
+  # Flags that are put back forget their module: it is remembered here.
+  for name, defined in everything.flags_by_module_dict().items():
+    if name.startswith("experiments."):
+      _seen.setdefault(name, {}).update({flag.name: flag for flag in defined})
   others = {
-    flag.name: flag
-    for name, defined in everything.flags_by_module_dict().items()
-    if name.startswith("experiments.")
-    for flag in defined
+    name: flag
+    for defined in _seen.values()
+    for name, flag in defined.items()
+    if name in everything and everything[name] is flag
   }
-  mine = {f.name: f for f in everything.get_flags_for_module(module)}
+  mine = _seen.get(module, {})
   for name in others:
     delattr(everything, name)
   if module not in _own_flags:
