@@ -1,5 +1,6 @@
 # make demo   environment, then digits: train, evaluate, sample
 # make test   environment with the test tools, lint, tests
+# make soak   tests/reliability at full length: 50 kills, 20 times the fuzzing (an hour)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ WORKDIR ?= runs/digits
 PYTEST_ARGS ?= -n auto
 bin := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test soak lint clean
 
 demo: $(VENV)/.installed
 	$(bin)/python -m experiments.train --config=configs/digits.py --workdir=$(WORKDIR)
@@ -16,6 +17,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev lint
 	$(bin)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed-dev
+	INFUSION_JAX_SOAK=1 INFUSION_JAX_FUZZ=20 $(bin)/python -m pytest -s tests/reliability
 
 lint: $(VENV)/.installed-dev
 	$(bin)/ruff check .

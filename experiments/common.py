@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,13 +13,15 @@ from typing import Any
 from absl import app, flags, logging
 
 from infusion_jax.errors import UserError
+from infusion_jax.training import signals
 
 
 def run(main: Callable[[list[str]], None]) -> None:
   """Parses the flags and runs `main`; a user's mistake ends with one sentence.
 
   Exit codes: 0 success, 2 a mistake in a flag, config, file or checkpoint,
-  75 stopped by a signal with everything saved.
+  75 stopped by a signal with everything saved, 130 by Ctrl-C while there was nothing
+  to save (143 by SIGTERM).
   """
   logging.set_verbosity(logging.WARNING)
   app.run(_guarded(main), flags_parser=_parse_flags)
@@ -102,6 +105,9 @@ def _guarded(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
       main(argv)
     except UserError as error:
       _fail(str(error))
+    except KeyboardInterrupt:
+      print("interrupted", file=sys.stderr)
+      sys.exit(signals.AT_ONCE + signal.SIGINT)
 
   return guarded
 

@@ -9,9 +9,13 @@ import pathlib
 from absl import flags
 
 from experiments import common, selection
-from infusion_jax import evaluation, plots
+from infusion_jax import evaluation, files, plots
+from infusion_jax.datasets import Dataset
 from infusion_jax.evaluation import Protocol
-from infusion_jax.model import load
+from infusion_jax.model import Model, load
+from infusion_jax.training.workdir import unwritable
+
+_LOCK_FILE = "evaluation.lock"
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run.")
 _METRICS = flags.DEFINE_list(
@@ -41,6 +45,23 @@ def main(argv: list[str]) -> None:
   dataset = selection.load_dataset(model, _DATA_PATH.value)
   dataset.split(protocol.split)
   evaluation.check_extractors(metrics, protocol, dataset)
+  try:
+    with files.locked(workdir / _LOCK_FILE, f"the evaluation in {workdir}"):
+      rows = _measure(model, dataset, metrics, protocol, workdir)
+  except OSError as error:
+    raise unwritable(workdir, error) from error
+  print(f"{workdir}: {dataset.name}, {protocol.split} split")
+  print(table(rows, dataset.name))
+
+
+def _measure(
+  model: Model,
+  dataset: Dataset,
+  metrics: list[str],
+  protocol: Protocol,
+  workdir: pathlib.Path,
+) -> list[dict]:
+  """The measurements of all metrics, those that were already there among them."""
   identity = evaluation.identity(model)
   report = evaluation.Report(workdir, identity)
   session = evaluation.Session(
@@ -55,8 +76,7 @@ def main(argv: list[str]) -> None:
     rows += report.finished(metric, protocol) or report.add(
       metric, protocol, evaluation.METRICS[metric](session)
     )
-  print(f"{workdir}: {dataset.name}, {protocol.split} split")
-  print(table(rows, dataset.name))
+  return rows
 
 
 def table(rows: list[dict], dataset: str) -> str:

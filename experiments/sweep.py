@@ -67,6 +67,12 @@ def main(argv: list[str]) -> None:
   print(describe(plan, folder))
   if _DRY_RUN.value:
     return
+  with folder.locked():
+    _train(plan, folder, protocol, ray)
+
+
+def _train(plan: Plan, folder: Folder, protocol: Protocol, ray: jobs.Ray) -> None:
+  """Trains and measures what is not finished yet."""
   folder.claim(plan.new)
   todo = _jobs(plan, folder, protocol)
   done: list[Done] = []

@@ -8,6 +8,7 @@ number of devices and hosts.
 import pathlib
 import sys
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -27,6 +28,12 @@ _TENSORBOARD = flags.DEFINE_bool(
   "tensorboard", False, "Also write TensorBoard event files (needs tensorboardX)."
 )
 _PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar on stderr.")
+_DEBUG_NANS = flags.DEFINE_bool(
+  "debug_nans",
+  False,
+  "End with a traceback at the first operation that gives NaN (JAX's jax_debug_nans;"
+  " slow). Without it, training says what is not finite and where it began.",
+)
 _NUM_DEVICES = flags.DEFINE_integer(
   "num_devices",
   0,
@@ -48,6 +55,8 @@ def main(argv: list[str]) -> None:
   """Loads the data, trains, and says where things are."""
   del argv
   hosts.connect(_cluster())
+  if _DEBUG_NANS.value:
+    jax.config.update("jax_debug_nans", True)
   config = Config.from_dict(common.config_values(_CONFIG))
   workdir = pathlib.Path(_WORKDIR.value)
   mesh = devices.make_mesh(_num_devices(), config.train.batch_size)

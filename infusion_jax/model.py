@@ -24,7 +24,7 @@ from infusion_jax.likelihood.importance import Estimates
 from infusion_jax.networks import Network, build
 from infusion_jax.sampling import Chains, Weights
 from infusion_jax.training import snapshot
-from infusion_jax.training.checkpoints import FOLDER, Checkpoints
+from infusion_jax.training.checkpoints import FOLDER, Checkpoints, newest_intact
 
 Array = jax.Array
 PyTree = Any
@@ -263,8 +263,9 @@ def load(path: StrPath) -> Model:
   """Loads a model from a workdir, its `checkpoints` folder or one checkpoint.
 
   Args:
-    path: the folder. Of a workdir the newest checkpoint is taken; it holds the
-      weights that were best on validation.
+    path: the folder. Of a workdir the newest checkpoint that is not damaged is
+      taken, with a warning if it is not the last; it holds the weights that were
+      best on validation.
 
   Returns:
     The model, ready to sample on whatever device JAX uses.
@@ -274,20 +275,31 @@ def load(path: StrPath) -> Model:
   """
   workdir, step = locate(path)
   checkpoints = Checkpoints(workdir)
+  # A checkpoint that was asked for by its step is not replaced by another.
+  named = pathlib.Path(path).expanduser().name == str(step)
+  steps = [step] if named else checkpoints.steps()
   try:
-    about = checkpoints.about(step)
-    config, image_shape, levels = _read_about(about, checkpoints.folder / str(step))
-    network = build(config.model, config.chain, image_shape)
-    tree = checkpoints.model(step, snapshot.like_model(network))
+    _, model, _ = newest_intact(
+      steps, lambda step: _read(checkpoints, step, pathlib.Path(path))
+    )
   finally:
     checkpoints.close()
+  return model
+
+
+def _read(checkpoints: Checkpoints, step: int, path: pathlib.Path) -> Model:
+  """The model of one checkpoint."""
+  about = checkpoints.about(step)
+  config, image_shape, levels = _read_about(about, checkpoints.folder / str(step))
+  network = build(config.model, config.chain, image_shape)
+  tree = checkpoints.model(step, snapshot.like_model(network))
   return Model(
     network=network,
     weights=jax.tree.map(jnp.asarray, snapshot.model_weights(tree)),
     config=config,
     levels=levels,
     about=about,
-    path=pathlib.Path(path),
+    path=path,
     step=step,
   )
 

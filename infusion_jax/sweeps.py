@@ -31,6 +31,7 @@ _ASIDE = (
   "train.keep_every",
   "train.preview_every",
   "train.monitor_images",
+  "train.on_nonfinite",
 )
 
 #: Keys that are numbers of a run: runs that differ in them share one program.

@@ -260,7 +260,7 @@ DAMAGES = {
   damage_data: "cannot be read: it is damaged or of another model",
   damage_a_bit: "damaged",
   damage_text: "cannot be read: it is damaged or of another model",
-  damage_version: "has format version 2; this version of infusion_jax reads 1 to 1",
+  damage_version: f"has format version {checkpoints.FORMAT_VERSION + 1}; this version",
   damage_no_version: "has format version None",
   damage_no_config: "lacks its description: 'config'",
   damage_shape: "cannot be read: it is damaged or of another model",

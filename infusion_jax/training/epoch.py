@@ -11,13 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from infusion_jax import objectives, pixels, random
 from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.networks import Network
-from infusion_jax.objectives import Terms
+from infusion_jax.objectives import Criterion, Terms
 from infusion_jax.training import devices
 from infusion_jax.training.state import Best, Recipe, Run, Totals, TrainState
 
@@ -64,6 +65,14 @@ def epoch_order(key: Array, epoch: Array, size: int) -> Array:
   return jax.random.permutation(key, size)
 
 
+def batch_of(recipe: Recipe, state: TrainState, run: Run, images: np.ndarray) -> Array:
+  """The mini-batch that a state's next step takes from images on the host."""
+  per_epoch = len(images) // recipe.batch_size
+  order = epoch_order(run.key, state.step // per_epoch, len(images))
+  first = int(state.step) % per_epoch * recipe.batch_size
+  return jnp.asarray(images[np.asarray(order)[first : first + recipe.batch_size]])
+
+
 def train_step(
   recipe: Recipe, state: TrainState, run: Run, images: Array
 ) -> TrainState:
@@ -78,18 +87,7 @@ def train_step(
   Returns:
     The state after.
   """
-  key = random.fold_in(random.named(run.key, "train"), state.step)
-  x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
-  result = objectives.CRITERIA[recipe.objective](
-    random.named(key, "chain"),
-    recipe.network.train,
-    state.parameters,
-    x,
-    run.infusion,
-    run.weights,
-    with_terms=False,
-    unroll=recipe.unroll,
-  )
+  result = criterion(recipe, state, run, images)
   updates, optimizer = recipe.optimizer.update(result.gradient, state.optimizer)
   rate = run.learning_rate * decay(state.step, run.decay_steps)
   parameters = jax.tree.map(lambda p, u: p - rate * u, state.parameters, updates)
@@ -107,6 +105,29 @@ def train_step(
       state.totals.gradient_norm + norm,
     ),
     failed=jnp.where((state.failed < 0) & ~finite, state.step, state.failed),
+  )
+
+
+def criterion(
+  recipe: Recipe,
+  state: TrainState,
+  run: Run,
+  images: Array,
+  *,
+  with_terms: bool = False,
+) -> Criterion:
+  """The criterion of one mini-batch [B, H, W, C] uint8 with the noise of its step."""
+  key = random.fold_in(random.named(run.key, "train"), state.step)
+  x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
+  return objectives.CRITERIA[recipe.objective](
+    random.named(key, "chain"),
+    recipe.network.train,
+    state.parameters,
+    x,
+    run.infusion,
+    run.weights,
+    with_terms=with_terms,
+    unroll=recipe.unroll,
   )
 
 

@@ -12,6 +12,7 @@ G and R are made of the runs' configurations (`sweeps.identity`), so the same
 sweep finds its runs again, and a larger one finds those it has in common.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -22,7 +23,7 @@ from typing import Any
 from infusion_jax import files, provenance, sweeps
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
-from infusion_jax.training.workdir import LAUNCHES_FILE
+from infusion_jax.training.workdir import LAUNCHES_FILE, LOCK_FILE, unwritable
 
 FORMAT_VERSION = 1
 
@@ -135,6 +136,24 @@ class Folder:
         " a new or empty folder, or that of a sweep, is wanted"
       )
 
+  @contextlib.contextmanager
+  def locked(self) -> Iterator[None]:
+    """For its time no other process may train this sweep.
+
+    Raises:
+      UserError: another process does; or the folder is something else's, or cannot
+        be written.
+    """
+    self.check()
+    with contextlib.ExitStack() as stack:
+      try:
+        (self.path / "groups").mkdir(parents=True, exist_ok=True)
+        lock = files.locked(self.path / LOCK_FILE, f"workdir {self.path}")
+        stack.enter_context(lock)
+      except OSError as error:
+        raise unwritable(self.path, error) from error
+      yield
+
   def claim(self, new: Sequence[Group]) -> None:
     """Makes the folder a sweep's and writes down its new groups.
 
@@ -144,15 +163,12 @@ class Folder:
     self.check()
     try:
       (self.path / "groups").mkdir(parents=True, exist_ok=True)
-      with (self.path / LAUNCHES_FILE).open("a") as stream:
-        stream.write(json.dumps(provenance.describe()) + "\n")
+      files.append_json(self.path / LAUNCHES_FILE, provenance.describe())
       for group in new:
         self.group(group).mkdir(exist_ok=True)
         self._write_group(group)
     except OSError as error:
-      raise UserError(
-        f"workdir {self.path} cannot be written: {error.strerror or error}"
-      ) from error
+      raise unwritable(self.path, error) from error
 
   def _write_group(self, group: Group) -> None:
     runs = [
@@ -214,8 +230,8 @@ class Folder:
     seconds = operations = 0.0
     for group, cost in costs.items():
       path = self.group(group) / TIMING_FILE
-      for line in path.read_text().splitlines() if path.exists() else ():
-        seconds += json.loads(line)["seconds"]
+      for row in files.read_json_lines(path) if path.exists() else ():
+        seconds += row.get("seconds", 0.0)
         operations += cost
     return seconds / operations if operations else None
 

@@ -5,8 +5,9 @@ counter, state and data cursor therefore always agree, and a run resumed from
 any checkpoint ends with the very bits of an undisturbed one.
 """
 
+import contextlib
 import dataclasses
-import json
+import logging
 import math
 import pathlib
 import time
@@ -19,17 +20,18 @@ import numpy as np
 import tqdm
 from jax.sharding import Mesh
 
-from infusion_jax import pixels, plots, random, sampling
+from infusion_jax import files, pixels, plots, random, sampling
 from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
 from infusion_jax.sampling import Weights
 from infusion_jax.training import devices, hosts, signals, snapshot, workdir
-from infusion_jax.training.checkpoints import Checkpoints
+from infusion_jax.training.checkpoints import Checkpoints, newest_intact
 from infusion_jax.training.devices import Images
 from infusion_jax.training.epoch import Program, compiled
 from infusion_jax.training.metrics import MetricsWriter, Silent
+from infusion_jax.training.nonfinite import NonFiniteError, explain
 from infusion_jax.training.state import (
   Recipe,
   Run,
@@ -46,6 +48,10 @@ PyTree = Any
 _CHUNK_SECONDS = 1.0
 _PREVIEW_IMAGES = 64
 _PREVIEW_CHAINS = 8
+#: Mini-batches of an epoch that may be left out, as a share of all.
+_MOST_LEFT_OUT = 0.1
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +89,9 @@ class _Session:
   validation: Images
   monitor: Images
   chunk: int = 1
+  start: PyTree = None
+  tensorboard: bool = False
+  left_out: set[int] = dataclasses.field(default_factory=set)
 
   @property
   def per_epoch(self) -> int:
@@ -113,21 +122,42 @@ def fit(
     How it ended.
 
   Raises:
-    UserError: the configuration does not fit the data or the folder, or training
-      met a number that is not finite.
+    UserError: the configuration does not fit the data or the folder, another
+      process trains there, it cannot be written, or training met a number that is
+      not finite.
     signals.Stopped: SIGTERM or SIGINT came; the state is saved.
   """
   check_fits(config, dataset)
   recipe, run = make_recipe(config, dataset, mesh), make_run(config, dataset)
   start = _initial_parameters(config, recipe)
-  hosts.on_first(lambda: workdir.claim(folder, config))
+  with contextlib.ExitStack() as stack:
+    claimed = workdir.claimed(folder, config)
+    hosts.on_first(lambda: stack.enter_context(claimed))
+    try:
+      return _fit(config, dataset, folder, recipe, run, start, tensorboard, progress)
+    except OSError as error:
+      raise workdir.unwritable(folder, error) from error
+
+
+def _fit(
+  config: Config,
+  dataset: Dataset,
+  folder: pathlib.Path,
+  recipe: Recipe,
+  run: Run,
+  start: PyTree,
+  tensorboard: bool,
+  progress: bool,
+) -> Outcome:
+  """`fit` in a folder that is this run's."""
+  mesh = recipe.mesh
   checkpoints = _open_checkpoints(config, dataset, folder)
   step, state = _latest_state(checkpoints, recipe, run, start)
-  writer = hosts.on_first(lambda: MetricsWriter(folder, step, tensorboard=tensorboard))
-  writer = writer or Silent()
+  writer = _open_writer(folder, step, tensorboard)
   total = config.train.num_epochs * steps_per_epoch(config.train, dataset)
   quiet = not progress or not hosts.is_first()
   bar = tqdm.tqdm(total=total, initial=step, unit="step", disable=quiet)
+  session = None
   try:
     with signals.asking() as asked:
       session = _Session(
@@ -145,12 +175,89 @@ def fit(
         images=devices.shared(dataset.train, mesh),
         validation=devices.shared(dataset.validation, mesh),
         monitor=devices.shared(dataset.train[: config.train.monitor_images], mesh),
+        start=start,
+        tensorboard=tensorboard,
       )
-      return _train(session, devices.copied(state, mesh))
+      return _train_around_trouble(session, devices.copied(state, mesh))
   finally:
     bar.close()
+    if session:
+      writer = session.writer
     writer.close()
     checkpoints.close()
+
+
+def _open_writer(
+  folder: pathlib.Path, step: int, tensorboard: bool
+) -> MetricsWriter | Silent:
+  writer = hosts.on_first(lambda: MetricsWriter(folder, step, tensorboard=tensorboard))
+  return writer or Silent()
+
+
+def _train_around_trouble(session: _Session, state: TrainState) -> Outcome:
+  """Trains; where a number is not finite, as `train.on_nonfinite` says."""
+  while True:
+    try:
+      return _train(session, state)
+    except NonFiniteError as error:
+      _judge(session, error.step)
+      step, state = _restored(session)
+      session.writer.close()
+      session.writer = _open_writer(session.workdir, step, session.tensorboard)
+      session.bar.reset()
+      session.bar.update(step)
+
+
+def _restored(session: _Session) -> tuple[int, TrainState]:
+  """The state of the last checkpoint, or of the beginning."""
+  run = devices.local(session.run, session.recipe.mesh)
+  step, state = _latest_state(session.checkpoints, session.recipe, run, session.start)
+  return step, devices.copied(state, session.recipe.mesh)
+
+
+def _judge(session: _Session, step: int) -> None:
+  """Leaves a mini-batch out, or ends training, and says what was wrong with it.
+
+  Raises:
+    UserError: training ends.
+  """
+  # All that led there can be repeated: nothing of it had to be kept.
+  _, state = _restored(session)
+  while int(state.step) < step:
+    left = session.per_epoch - int(state.step) % session.per_epoch
+    state, _ = _advanced(session, state, min(left, step - int(state.step)))
+  mesh = session.recipe.mesh
+  run, state = devices.local(session.run, mesh), devices.local(state, mesh)
+  told = explain(session.recipe, run, session.dataset.train, state)
+  epoch = step // session.per_epoch
+  told = f"{told} at step {step} (epoch {epoch + 1})"
+  if session.config.train.on_nonfinite == "stop":
+    raise UserError(
+      f"{told}; {_last_good(session)}; a smaller train.learning_rate, train.clip = 1 or"
+      " train.on_nonfinite = rollback usually helps"
+    )
+  session.left_out.add(step)
+  count = sum(other // session.per_epoch == epoch for other in session.left_out)
+  if count > max(1, _MOST_LEFT_OUT * session.per_epoch):
+    raise UserError(
+      f"{told}, as in {count - 1} other steps of this epoch, and train.on_nonfinite ="
+      f" rollback leaves out a tenth of an epoch at most; {_last_good(session)}"
+    )
+  _LOGGER.warning("%s; back to the last checkpoint, and on without this step", told)
+
+
+def _advanced(
+  session: _Session, state: TrainState, most: int
+) -> tuple[TrainState, int]:
+  """At most so many steps of one epoch, and how many; one left out is a step, too."""
+  step = int(state.step)
+  if step in session.left_out:
+    return state._replace(step=state.step + 1), 1
+  size = min([most, *(other - step for other in session.left_out if other > step)])
+  state = session.program.train_steps(
+    state, session.run, session.images, np.asarray(size, np.int32)
+  )
+  return state, size
 
 
 def check_fits(config: Config, dataset: Dataset) -> None:
@@ -183,11 +290,26 @@ def _latest_state(
   checkpoints: Checkpoints, recipe: Recipe, run: Run, start: Any
 ) -> tuple[int, TrainState]:
   # Other processes may see the folder as it was a moment ago.
-  step = hosts.of_first(max(checkpoints.steps(), default=-1))
+  found = hosts.on_first(lambda: _newest_state(checkpoints, recipe, run))
+  step = hosts.of_first(found[0] if found else -1)
   if step < 0:
     return 0, initial_state(recipe, run.key, start)
-  checkpoints.about(step)
-  return step, snapshot.restore(checkpoints, step, recipe, run)
+  return found or (step, snapshot.restore(checkpoints, step, recipe, run))
+
+
+def _newest_state(
+  checkpoints: Checkpoints, recipe: Recipe, run: Run
+) -> tuple[int, TrainState] | None:
+  """The newest state that is not damaged; damaged ones make room for its successors."""
+  steps = checkpoints.steps()
+  if not steps:
+    return None
+  step, state, damaged = newest_intact(
+    steps, lambda step: snapshot.restore(checkpoints, step, recipe, run)
+  )
+  for other in damaged:
+    checkpoints.set_aside(other)
+  return step, state
 
 
 def _train(session: _Session, state: TrainState) -> Outcome:
@@ -232,28 +354,17 @@ def _steps_of_epoch(session: _Session, state: TrainState) -> TrainState:
   while left:
     if session.asked():
       _stop(session, state)
-    size = min(session.chunk, left)
     began = time.perf_counter()
-    state = session.program.train_steps(
-      state, session.run, session.images, np.asarray(size, np.int32)
-    )
+    state, size = _advanced(session, state, min(session.chunk, left))
     failed = int(state.failed)  # Waits for the device.
     # All processes take equally many steps.
     seconds = hosts.of_first(time.perf_counter() - began)
-    _check_finite(session, failed)
+    if failed >= 0:
+      raise NonFiniteError(failed)
     session.chunk = max(1, min(2 * session.chunk, int(_CHUNK_SECONDS * size / seconds)))
     session.bar.update(size)
     left -= size
   return state
-
-
-def _check_finite(session: _Session, failed: int) -> None:
-  if failed >= 0:
-    raise UserError(
-      f"the loss or its gradient is not finite at step {failed}"
-      f" (epoch {failed // session.per_epoch + 1}); {_last_good(session)};"
-      " a smaller train.learning_rate or train.clip = 1 usually helps"
-    )
 
 
 def _last_good(session: _Session) -> str:
@@ -288,6 +399,8 @@ def _measure(session: _Session, state: TrainState, epoch: int) -> TrainState:
     loss=totals.loss / totals.count,
     gradient_norm=totals.gradient_norm / totals.count,
   )
+  if totals.count < session.per_epoch:
+    measured["train"]["left_out"] = session.per_epoch - totals.count
   for split, values in measured.items():
     values = {name: float(value) for name, value in values.items()}
     _check_measured(session, split, values, epoch)
@@ -357,6 +470,7 @@ def _save(
   }
   trees = snapshot.model_tree(weights), snapshot.training_tree(state)
   trees = devices.local(trees, session.recipe.mesh)
+  hosts.on_first(lambda: workdir.check_there(session.workdir))
   hosts.on_first(lambda: session.checkpoints.save(int(state.step), *trees, about))
 
 
@@ -383,5 +497,5 @@ _preview_chains = jax.jit(sampling.chains, static_argnums=(0, 3))
 
 def _note_time(session: _Session, epoch: int, seconds: float) -> None:
   """Wall times have a file of their own: metrics are the same at every repeat."""
-  with (session.workdir / "timing.jsonl").open("a") as stream:
-    stream.write(json.dumps({"epoch": epoch, "seconds": round(seconds, 3)}) + "\n")
+  row = {"epoch": epoch, "seconds": round(seconds, 3)}
+  files.append_json(session.workdir / "timing.jsonl", row)

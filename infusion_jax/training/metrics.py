@@ -40,6 +40,7 @@ class MetricsWriter:
       UserError: TensorBoard files are wanted but tensorboardX is not installed.
     """
     self._path = workdir / FILE
+    files.clear_temporary(self._path)
     self._drop_after(step)
     self._stream = self._path.open("a")
     self._events = _event_writer(workdir, step) if tensorboard else None
@@ -64,7 +65,7 @@ class MetricsWriter:
   def _drop_after(self, step: int) -> None:
     if not self._path.exists():
       return
-    kept = [row for row in read(self._path) if row["step"] <= step]
+    kept = [row for row in read(self._path) if row.get("step", 0) <= step]
     text = "".join(json.dumps(row) + "\n" for row in kept)
     if text.encode() != self._path.read_bytes():
       with files.replacing(self._path) as stream:
@@ -72,8 +73,8 @@ class MetricsWriter:
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Reads the rows of a metrics file; a last line torn by a kill is left out."""
-  return list(_rows(path.read_text().splitlines()))
+  """Reads the rows of a metrics file; a line torn by a kill is left out."""
+  return files.read_json_lines(path)
 
 
 def series(
@@ -85,14 +86,6 @@ def series(
     if name in row:
       found.setdefault(row["split"], []).append((row["epoch"], row[name]))
   return {split: tuple(np.array(points).T) for split, points in found.items()}
-
-
-def _rows(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-  for line in lines:
-    try:
-      yield json.loads(line)
-    except json.JSONDecodeError:
-      return
 
 
 def _event_writer(workdir: pathlib.Path, step: int) -> Any:

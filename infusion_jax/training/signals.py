@@ -1,12 +1,18 @@
 """Stopping when asked to: the first signal asks, the second insists."""
 
+import os
 import signal
+import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 #: Exit code of a run that was stopped and can be resumed (EX_TEMPFAIL).
 EXIT_CODE = 75
+#: Added to a signal's number where it ends the process at once, as shells do.
+AT_ONCE = 128
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(Exception):
@@ -17,28 +23,61 @@ class Stopped(Exception):
 def asking() -> Iterator[Callable[[], bool]]:
   """Turns SIGTERM and SIGINT into a question: `asked()` is True after one came.
 
-  A second signal meets the handlers that were there before. Outside the main
-  thread, where signals cannot be handled, nothing is ever asked.
+  A second signal ends the process at once, whatever it is doing: files are
+  replaced whole or not at all, so nothing but the work since the last checkpoint
+  is lost. Outside the main thread, where signals cannot be handled, nothing is
+  ever asked.
   """
   came: list[int] = []
   before: dict[int, object] = {}
 
-  def restore() -> None:
-    for number, handler in before.items():
-      # None: the handler is not Python's, like that of `jax.distributed`.
-      signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
   def handle(number: int, frame: types.FrameType | None) -> None:
     del frame
     came.append(number)
-    restore()
 
   try:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
       before[number] = signal.signal(number, handle)
   except ValueError:
     before.clear()
   try:
-    yield lambda: bool(came)
+    with _second_ends_at_once() if before else _nothing():
+      yield lambda: bool(came)
   finally:
-    restore()
+    for number, handler in before.items():
+      # None: the handler is not Python's, like that of `jax.distributed`.
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def _second_ends_at_once() -> Iterator[None]:
+  """Counts signals in a thread of their own.
+
+  Python's handlers wait for the main thread, which may be compiling for a minute.
+  """
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)
+  before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+  def watch() -> None:
+    count = 0
+    while number := os.read(reader, 1):
+      count += number[0] in _SIGNALS
+      if count > 1:
+        os.write(2, b"\nstopped at once, without saving\n")
+        os._exit(AT_ONCE + number[0])
+    os.close(reader)
+
+  thread = threading.Thread(target=watch, name="signals", daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    signal.set_wakeup_fd(before)
+    os.close(writer)
+    thread.join()
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+  yield

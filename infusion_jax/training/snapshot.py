@@ -11,7 +11,7 @@ from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
-from infusion_jax.training.checkpoints import Checkpoints
+from infusion_jax.training.checkpoints import Checkpoints, newest_intact
 from infusion_jax.training.state import Recipe, Run, TrainState, initial_state
 
 PyTree = Any
@@ -80,8 +80,10 @@ def weights_of(workdir: str, network: Network) -> Weights:
     raise UserError(
       f"train.init_from is {workdir!r}; a workdir with a checkpoint is wanted"
     )
+  like = like_model(network)
   try:
-    return model_weights(checkpoints.model(steps[-1], like_model(network)))
+    _, tree, _ = newest_intact(steps, lambda step: checkpoints.model(step, like))
+    return model_weights(tree)
   except UserError as error:
     raise UserError(f"train.init_from is {workdir!r}; {error}") from error
   finally:

@@ -8,7 +8,6 @@ on computing, as rows of one program must, and nobody looks at it.
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 import shutil
@@ -22,14 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from infusion_jax import datasets, likelihood, outputs, random, sweeps
+from infusion_jax import datasets, files, likelihood, outputs, random, sweeps
 from infusion_jax.config import Config, DataConfig
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
 from infusion_jax.sampling import Weights
 from infusion_jax.training import cost, signals, snapshot, stacked
-from infusion_jax.training.checkpoints import FOLDER, Checkpoints
+from infusion_jax.training.checkpoints import FOLDER, Checkpoints, newest_intact
 from infusion_jax.training.groups import (
   SAMPLES_FILE,
   TIMING_FILE,
@@ -287,13 +286,19 @@ def _latest(
         weights = snapshot.weights_of(config.train.init_from, recipe.network)
         state = stacked.starting_from(state, index, weights.parameters)
     return 0, program.place_state(state), [None] * len(group.configs)
-  step = steps[-1]
-  ended = [row and Result(**row) for row in checkpoints.about(step)["ended"]]
   # Stored are the group's own runs, without those that fill up the devices.
   shapes = jax.eval_shape(fresh, stack.keys)
   like = stacked.shapes_of_first(shapes, len(group.configs))
-  restored = TrainState(**checkpoints.training(step, snapshot.training_tree(like)))
-  model = checkpoints.model(step, like.best.parameters._asdict())
+
+  def read(step: int) -> tuple[list, TrainState, dict[str, Any]]:
+    ended = [row and Result(**row) for row in checkpoints.about(step)["ended"]]
+    training = checkpoints.training(step, snapshot.training_tree(like))
+    model = checkpoints.model(step, like.best.parameters._asdict())
+    return ended, TrainState(**training), model
+
+  step, (ended, restored, model), damaged = newest_intact(steps, read)
+  for other in damaged:
+    checkpoints.set_aside(other)
   best = restored.best._replace(parameters=type(like.best.parameters)(**model))
   state = stacked.padded(restored._replace(best=best), len(rows))
   return step, program.place_state(state), ended
@@ -502,8 +507,8 @@ def _export_run(
 
 def _note_time(session: _Session, epoch: int, seconds: float) -> None:
   """Wall times have a file of their own: results are the same at every repeat."""
-  with (session.folder.group(session.group) / TIMING_FILE).open("a") as stream:
-    stream.write(json.dumps({"epoch": epoch, "seconds": round(seconds, 3)}) + "\n")
+  row = {"epoch": epoch, "seconds": round(seconds, 3)}
+  files.append_json(session.folder.group(session.group) / TIMING_FILE, row)
 
 
 def _evaluate_group(

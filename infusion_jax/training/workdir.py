@@ -1,7 +1,9 @@
 """A run's folder: whose it is, and what was launched in it."""
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from infusion_jax import files, provenance
@@ -10,6 +12,7 @@ from infusion_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
 LAUNCHES_FILE = "launches.jsonl"
+LOCK_FILE = "training.lock"
 
 #: Keys that may change when a run goes on: how long, how often, where from.
 _FREE = {
@@ -18,9 +21,46 @@ _FREE = {
   "train.checkpoint_every",
   "train.keep_every",
   "train.num_epochs",
+  "train.on_nonfinite",
   "train.patience",
   "train.preview_every",
 }
+
+
+@contextlib.contextmanager
+def claimed(workdir: pathlib.Path, config: Config) -> Iterator[None]:
+  """`claim`, and for its time no other process may train in the folder.
+
+  Raises:
+    UserError: see `claim`; or another process trains there.
+  """
+  check(workdir, config)
+  _make(workdir)
+  with contextlib.ExitStack() as stack:
+    try:
+      stack.enter_context(files.locked(workdir / LOCK_FILE, f"workdir {workdir}"))
+    except OSError as error:
+      raise unwritable(workdir, error) from error
+    claim(workdir, config)
+    yield
+
+
+def check(workdir: pathlib.Path, config: Config) -> None:
+  """Raises UserError where the folder holds another run or something else."""
+  if (workdir / CONFIG_FILE).exists():
+    _check_same(workdir, read_config(workdir), config)
+  elif workdir.exists() and not workdir.is_dir():
+    raise UserError(f"workdir {workdir} is a file; a folder is wanted")
+  elif workdir.exists() and not all(map(_is_beginning, workdir.iterdir())):
+    raise UserError(
+      f"workdir {workdir} is not empty and holds no {CONFIG_FILE};"
+      " a new or empty folder, or that of a run, is wanted"
+    )
+
+
+def _is_beginning(path: pathlib.Path) -> bool:
+  """Whether a file is left of a run that was killed before it had a configuration."""
+  return path.name == LOCK_FILE or path.name.startswith(f".{CONFIG_FILE}-")
 
 
 def claim(workdir: pathlib.Path, config: Config) -> None:
@@ -29,24 +69,36 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
   Raises:
     UserError: the folder holds another run, something else, or cannot be used.
   """
+  check(workdir, config)
+  _make(workdir)
   stored = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
-  if stored is not None:
-    _check_same(workdir, stored, config)
-  elif workdir.exists() and not workdir.is_dir():
-    raise UserError(f"workdir {workdir} is a file; a folder is wanted")
-  elif workdir.exists() and any(workdir.iterdir()):
-    raise UserError(
-      f"workdir {workdir} is not empty and holds no {CONFIG_FILE};"
-      " a new or empty folder, or that of a run, is wanted"
-    )
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
+    files.clear_temporary(workdir / CONFIG_FILE)
     if stored != config:
       files.write_json(workdir / CONFIG_FILE, config.to_dict())
-    with (workdir / LAUNCHES_FILE).open("a") as stream:
-      stream.write(json.dumps(provenance.describe()) + "\n")
+    files.append_json(workdir / LAUNCHES_FILE, provenance.describe())
   except OSError as error:
-    raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+    raise unwritable(workdir, error) from error
+
+
+def check_there(workdir: pathlib.Path) -> None:
+  """Raises UserError where a run's folder has gone while it was training."""
+  if not (workdir / CONFIG_FILE).is_file():
+    raise UserError(
+      f"workdir {workdir} was removed or renamed during training, which therefore ends"
+    )
+
+
+def unwritable(workdir: pathlib.Path, error: OSError) -> UserError:
+  """The sentence for a folder that the disk or its permissions do not let grow."""
+  return UserError(f"workdir {workdir} cannot be written: {error.strerror or error}")
+
+
+def _make(workdir: pathlib.Path) -> None:
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise unwritable(workdir, error) from error
 
 
 def read_config(workdir: pathlib.Path) -> Config:
@@ -62,14 +114,13 @@ def read_launches(workdir: pathlib.Path) -> list[dict[str, Any]]:
   """What was launched in a folder and where (see `provenance`), oldest first.
 
   Raises:
-    UserError: the file is damaged.
+    UserError: the file cannot be read.
   """
   path = workdir / LAUNCHES_FILE
   try:
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
-  except (OSError, ValueError) as error:
-    raise UserError(f"{path} cannot be read as JSON lines: {error}") from error
+    return files.read_json_lines(path) if path.exists() else []
+  except OSError as error:
+    raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _read_json(path: pathlib.Path) -> Any:

@@ -5,6 +5,7 @@ import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import runs
@@ -137,10 +138,10 @@ def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(tmp_path):
   before = checkpoints.steps()
   state, _, _ = final_state(tmp_path / "run", num_epochs=2)
   poisoned = jax.tree.map(lambda leaf: leaf * float("inf"), state.parameters)
+  state = state._replace(parameters=poisoned)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(
-      loop.snapshot, "restore", lambda *_: state._replace(parameters=poisoned)
-    )
+    # Fresh buffers at every call: training donates them.
+    patch.setattr(loop.snapshot, "restore", lambda *_: jax.tree.map(jnp.array, state))
     with pytest.raises(UserError, match=r"not finite at step 8 .*step 8"):
       fit(tmp_path / "run", num_epochs=4)
   assert checkpoints.steps() == before

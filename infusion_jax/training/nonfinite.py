@@ -1,0 +1,81 @@
+"""When a loss or gradient is not finite: which numbers are not, and since where."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+from jax.experimental import checkify
+
+from infusion_jax.objectives import Terms
+from infusion_jax.training import epoch
+from infusion_jax.training.state import Recipe, Run, TrainState
+
+_MOST_NAMES = 3
+
+
+class NonFiniteError(ArithmeticError):
+  """The loss or its gradient was not finite.
+
+  Attributes:
+    step: the first step of which that is true.
+  """
+
+  def __init__(self, step: int):
+    super().__init__(f"the loss or its gradient is not finite at step {step}")
+    self.step = step
+
+
+def explain(recipe: Recipe, run: Run, images: np.ndarray, state: TrainState) -> str:
+  """Repeats one step, every operation watched, and says what is not finite in it.
+
+  Args:
+    recipe: the program.
+    run: the run's numbers.
+    images: the training set, [N, H, W, C] uint8.
+    state: before the step, on one device.
+
+  Returns:
+    A subject with its verb: "the loss and the gradient of ... are not finite".
+  """
+  # One device suffices, and it has all that goes wrong in its own numbers.
+  recipe = dataclasses.replace(recipe, mesh=None)
+  batch = epoch.batch_of(recipe, state, run, images)
+
+  def watched(state: TrainState, batch: jax.Array) -> dict[str, object]:
+    found = epoch.criterion(recipe, state, run, batch, with_terms=True)
+    terms = found.terms._asdict()
+    return {"loss": found.loss, "gradient": found.gradient, "terms": terms}
+
+  checked = checkify.checkify(watched, errors=checkify.float_checks)
+  error, found = jax.jit(checked)(state, batch)
+  subjects = _not_finite(found)
+  verb = "are" if len(subjects) > 1 or "terms" in subjects[0] else "is"
+  where = " ".join((error.get() or "").split()).rstrip(".")
+  return f"{_listed(subjects)} {verb} not finite" + (f" ({where})" if where else "")
+
+
+def _not_finite(found: dict[str, object]) -> list[str]:
+  subjects = [] if np.isfinite(found["loss"]) else ["the loss"]
+  leaves = jax.tree_util.tree_leaves_with_path(found["gradient"])
+  wrong = [
+    jax.tree_util.keystr(path, simple=True, separator="/")
+    for path, leaf in leaves
+    if not np.isfinite(leaf).all()
+  ]
+  if wrong:
+    rest = f" and {len(wrong) - _MOST_NAMES} more" if len(wrong) > _MOST_NAMES else ""
+    subjects.append(f"the gradient of {', '.join(wrong[:_MOST_NAMES])}{rest}")
+  elif not np.isfinite(optax.tree.norm(found["gradient"])):
+    subjects.append("the norm of the gradient")
+  terms = [
+    name for name in Terms._fields if not np.isfinite(found["terms"][name]).all()
+  ]
+  if terms:
+    subjects.append(f"the terms {', '.join(terms)}")
+  return subjects or ["the loss or its gradient"]
+
+
+def _listed(texts: list[str]) -> str:
+  *first, last = texts
+  return f"{', '.join(first)} and {last}" if first else last

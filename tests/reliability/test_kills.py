@@ -1,0 +1,133 @@
+"""Killed at any moment, any number of times, a run ends with the very same bits."""
+
+import collections
+import os
+import pathlib
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from launching import tree
+from reliability import processes
+
+import infusion_jax
+from infusion_jax import datasets
+from infusion_jax.training import checkpoints, metrics, snapshot, workdir
+from infusion_jax.training.state import make_recipe, make_run
+
+#: When to kill: while starting or compiling, after some time of training, while
+#: a checkpoint, a picture or a line of metrics is being written.
+MOMENTS = ("start", "any time", "save", "picture", "metrics")
+
+
+def train(folder: pathlib.Path, num_epochs: int) -> None:
+  """Trains to the end, undisturbed."""
+  process = processes.start(folder, f"--config.train.num_epochs={num_epochs}")
+  _, err = process.communicate(timeout=1800)
+  assert process.returncode == 0, err
+
+
+def train_and_kill(
+  folder: pathlib.Path, num_epochs: int, kills: int, seed: int
+) -> collections.Counter:
+  """Launches and kills again and again; how often at which moment."""
+  random, killed = np.random.default_rng(seed), collections.Counter()
+  moments = (MOMENTS * kills)[:kills]
+  for moment in moments:
+    process = processes.start(folder, f"--config.train.num_epochs={num_epochs}")
+    _wait(folder, moment, process, random)
+    if process.poll() is not None:
+      _, err = process.communicate()
+      assert process.returncode == 0, err
+      break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    killed[moment] += 1
+  return killed
+
+
+def _wait(folder: pathlib.Path, moment: str, process, random) -> None:
+  """Returns when it is time, or when the process has ended by itself."""
+  if moment == "start":
+    time.sleep(random.uniform(0.2, 6.0))
+    return
+  before = processes.epochs(folder)
+
+  def trained() -> bool:
+    return processes.epochs(folder) >= before + 1
+
+  _poll(process, trained)
+  if moment == "any time":
+    time.sleep(random.uniform(0.0, 1.0))
+    return
+  signs = {
+    "save": lambda: _any(folder / "checkpoints", "tmp"),
+    "picture": lambda: _any(folder / "samples", ".tmp"),
+    "metrics": _grown(folder / metrics.FILE),
+  }
+  _poll(process, signs[moment])
+  time.sleep(random.uniform(0.0, 0.05))
+
+
+def _poll(process, sign) -> None:
+  while process.poll() is None and not sign():
+    time.sleep(0.001)
+
+
+def _any(folder: pathlib.Path, part: str) -> bool:
+  try:
+    return any(part in path.name for path in folder.iterdir())
+  except FileNotFoundError:
+    return False
+
+
+def _grown(path: pathlib.Path):
+  size = path.stat().st_size if path.exists() else 0
+  return lambda: path.exists() and path.stat().st_size > size
+
+
+def everything(folder: pathlib.Path):
+  """The last checkpoint: whole training state, weights, description."""
+  config = workdir.read_config(folder)
+  dataset = datasets.from_config(config.data)
+  recipe, run = make_recipe(config, dataset), make_run(config, dataset)
+  found = checkpoints.Checkpoints(folder)
+  step = found.steps()[-1]
+  state = snapshot.restore(found, step, recipe, run)
+  return step, state, infusion_jax.load(folder).weights, found.about(step)
+
+
+def assert_same(whole: pathlib.Path, killed: pathlib.Path) -> None:
+  for a, b in zip(everything(whole), everything(killed), strict=True):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+  assert (whole / metrics.FILE).read_bytes() == (killed / metrics.FILE).read_bytes()
+  assert tree(whole / "samples") == tree(killed / "samples")
+  rows = metrics.read(killed / metrics.FILE)
+  each = [(row["epoch"], row["split"]) for row in rows]
+  assert len(set(each)) == len(each)
+  assert not [path for path in killed.rglob("*") if "tmp" in path.name]
+
+
+def check(folder: pathlib.Path, num_epochs: int, kills: int) -> collections.Counter:
+  train(folder / "whole", num_epochs)
+  killed = train_and_kill(folder / "killed", num_epochs, kills, seed=0)
+  assert killed.total() == kills, "the run ended before it had been killed enough"
+  train(folder / "killed", num_epochs)
+  assert_same(folder / "whole", folder / "killed")
+  return killed
+
+
+def test_five_kills_change_no_bit(tmp_path):
+  check(tmp_path, num_epochs=20, kills=5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  not os.environ.get("INFUSION_JAX_SOAK"),
+  reason="takes ten minutes or more; INFUSION_JAX_SOAK=1 (make soak) runs it",
+)
+def test_fifty_kills_change_no_bit(tmp_path):
+  killed = check(tmp_path, num_epochs=200, kills=50)
+  print(dict(killed))

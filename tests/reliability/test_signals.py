@@ -1,0 +1,68 @@
+"""Preempted: save, say how to go on, be gone in seconds; the second time at once."""
+
+import os
+import signal
+import time
+
+import pytest
+from reliability import processes
+
+from infusion_jax.training import checkpoints, signals
+
+_LONG = "--config.train.num_epochs=100000"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
+  process = processes.start(tmp_path / "run", _LONG)
+  processes.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
+  began = time.monotonic()
+  process.send_signal(number)
+  _, err = process.communicate(timeout=120)
+  seconds = time.monotonic() - began
+  assert process.returncode == signals.EXIT_CODE == 75
+  assert "which is saved; the same command resumes" in err
+  assert "Traceback" not in err
+  step = int(err.split("stopped at step ")[1].split(",")[0])
+  assert checkpoints.Checkpoints(tmp_path / "run").steps()[-1] == step
+  # One on an idle machine.
+  assert seconds < 30
+  print(f"stopped in {seconds:.2f} s")
+
+
+def test_a_second_signal_ends_at_once_and_damages_nothing(tmp_path):
+  process = processes.start(tmp_path / "run", _LONG)
+  processes.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
+  # Stopped by the kernel, it gets both before it can answer the first.
+  process.send_signal(signal.SIGSTOP)
+  process.send_signal(signal.SIGTERM)
+  process.send_signal(signal.SIGINT)
+  began = time.monotonic()
+  process.send_signal(signal.SIGCONT)
+  _, err = process.communicate(timeout=120)
+  assert process.returncode in {signals.AT_ONCE + n for n in (2, 15)}
+  assert "stopped at once" in err and "Traceback" not in err
+  assert time.monotonic() - began < 10
+  before = checkpoints.Checkpoints(tmp_path / "run").steps()[-1]
+  process = processes.start(tmp_path / "run", f"--config.train.num_epochs={before}")
+  process.communicate(timeout=300)
+  assert process.returncode == 0
+
+
+def test_an_interruption_before_there_is_anything_to_save(tmp_path):
+  process = processes.start(tmp_path / "run", _LONG)
+  # Imports are done, and the first step is not.
+  processes.wait_for((tmp_path / "run").exists, process)
+  process.send_signal(signal.SIGINT)
+  _, err = process.communicate(timeout=120)
+  assert process.returncode in (75, 130)
+  assert "Traceback" not in err
+
+
+def test_in_a_process_of_its_own_the_handlers_come_back():
+  before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+  with signals.asking() as asked:
+    assert not asked()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert asked()
+  assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
