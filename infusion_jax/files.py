@@ -42,7 +42,10 @@ def replacing(path: StrPath) -> Iterator[BinaryIO]:
 
 
 def clear_temporary(path: StrPath) -> None:
-  """Removes what kills in the middle of `replacing(path)` left behind."""
+  """Removes what kills in the middle of `replacing(path)` left behind.
+
+  The name may be a pattern, like `epoch_*`.
+  """
   path = pathlib.Path(path)
   for left in path.parent.glob(f".{path.name}-*.tmp"):
     left.unlink(missing_ok=True)

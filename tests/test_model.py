@@ -453,10 +453,11 @@ def test_the_export_launcher_tells_where_a_model_comes_from(copied, tmp_path):
   about = infusion_jax.load(tmp_path / "small").about
   assert about["trained_by"][0]["commit"] == "abc"
   assert {"command", "commit", "versions", "device"} <= set(about["exported_by"])
-  launches.write_text("{")
+  with launches.open("a") as stream:
+    stream.write('{"command": "torn by a ki')
   result = launch(
     "export", f"--workdir={copied.parent.parent}", f"--out={tmp_path}/other"
   )
-  assert result.returncode == 2
-  assert "launches.jsonl cannot be read" in result.stderr
-  assert not (tmp_path / "other").exists()
+  assert result.returncode == 0, result.stderr
+  about = infusion_jax.load(tmp_path / "other").about
+  assert [row["commit"] for row in about["trained_by"]] == ["abc"]

@@ -46,6 +46,7 @@ PyTree = Any
 
 #: Seconds of work between two looks at signals and the progress bar.
 _CHUNK_SECONDS = 1.0
+_SAMPLES_FOLDER = "samples"
 _PREVIEW_IMAGES = 64
 _PREVIEW_CHAINS = 8
 #: Mini-batches of an epoch that may be left out, as a share of all.
@@ -151,6 +152,7 @@ def _fit(
 ) -> Outcome:
   """`fit` in a folder that is this run's."""
   mesh = recipe.mesh
+  hosts.on_first(lambda: files.clear_temporary(folder / _SAMPLES_FOLDER / "epoch_*"))
   checkpoints = _open_checkpoints(config, dataset, folder)
   step, state = _latest_state(checkpoints, recipe, run, start)
   writer = _open_writer(folder, step, tensorboard)
@@ -480,7 +482,7 @@ def _json_number(value: float) -> float | None:
 
 def _preview(session: _Session, weights: Weights, epoch: int) -> None:
   """A grid of sample means and a strip of chains, under `samples/`."""
-  folder = session.workdir / "samples"
+  folder = session.workdir / _SAMPLES_FOLDER
   folder.mkdir(exist_ok=True)
   network, num_steps = session.recipe.network, session.recipe.network.num_steps
   keys = jax.random.split(random.named(session.run.key, "preview"), _PREVIEW_IMAGES)

@@ -59,12 +59,10 @@ def test_a_full_disk(small_disk):
 
 
 def test_files_that_may_not_grow(tmp_path):
-  def limit() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-
   folder = tmp_path / "run"
   flags = ["--config.train.num_epochs=2", "--config.train.preview_every=0"]
-  process = processes.start(folder, *flags, preexec_fn=limit)
+  process = processes.start(folder, *flags)
+  resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (3000, 3000))
   _, err = process.communicate(timeout=300)
   assert process.returncode == 2
   (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
