@@ -103,7 +103,9 @@ class Order(NamedTuple):
 
 def collect(folder: Folder, groups: Sequence[Group], protocol: Protocol) -> list[Row]:
   """The rows of the table, sorted by T, panel and rate; runs in work included."""
-  others = sweeps.varying([config for group in groups for config in group.configs])
+  others = sweeps.varying_within_panels(
+    [config for group in groups for config in group.configs]
+  )
   rows = [row for group in groups for row in _rows_of(folder, group, protocol, others)]
   return sorted(rows, key=_sort_key)
 

@@ -216,8 +216,8 @@ def place(config: Config, others: Sequence[str] = ()) -> Place:
 
   Args:
     config: the run.
-    others: keys that vary in the table besides the schedule's. They go into the
-      panel's title, the seed into the label.
+    others: keys that vary besides the schedule's (see `varying_within_panels`).
+      They go into the panel's title, the seed into the label.
 
   Returns:
     Its place.
@@ -232,6 +232,15 @@ def place(config: Config, others: Sequence[str] = ()) -> Place:
   title = f"T = {config.chain.num_steps}{kind}"
   title += "".join(f", {key.partition('.')[2]} = {value(config, key)}" for key in more)
   return Place(title, rate, label)
+
+
+def varying_within_panels(runs: Sequence[Config]) -> list[str]:
+  """The keys of `varying` that tell runs of one T and kind of schedule apart."""
+  panels: dict[str, list[Config]] = {}
+  for run in runs:
+    panels.setdefault(place(run).panel, []).append(run)
+  found = {key for own in panels.values() for key in varying(own)}
+  return [key for key in varying(runs) if key in found]
 
 
 def _kind(config: Config) -> tuple[str, float | None]:

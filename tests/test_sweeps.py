@@ -178,6 +178,18 @@ def test_the_sweep_of_table_a1_is_the_published_one():
   }
 
 
+def test_a_title_names_only_what_tells_runs_of_its_panel_apart():
+  runs = [mnist(1, alpha0=0.3), mnist(1, alpha0=0.4)]
+  longer = [sweeps.replaced(mnist(5, omega=o), "train.num_epochs", 7) for o in (0, 0.1)]
+  assert "train.num_epochs" in sweeps.varying([*runs, *longer])
+  assert set(sweeps.varying_within_panels([*runs, *longer])) == {
+    "chain.alpha0",
+    "chain.omega",
+  }
+  other = sweeps.replaced(runs[0], "train.learning_rate", 0.01)
+  assert "train.learning_rate" in sweeps.varying_within_panels([*runs, other, *longer])
+
+
 def test_single_sub_tables():
   assert len(table_a1.get_config("a").runs) == 12
   assert len(table_a1.get_config("b, d").runs) == 15

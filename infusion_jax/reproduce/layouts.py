@@ -408,7 +408,7 @@ def _published_rates(table: Table) -> list[Number]:
 def _other_rates(table: Table) -> list[Number]:
   """Rates of which the thesis gives no bound: the constant ones."""
   return [
-    _rate(f"{row.place.panel} {row.place.label}", row)
+    _rate(f"{row.place.panel.removesuffix(' rate')} rate {row.place.label}", row)
     for row in table.rows
     if row.published is None
   ]
@@ -452,6 +452,7 @@ def schedules(materials: Materials) -> Outcome:
     model = runs.at_epoch(trained, epoch)
     infused, generated = _both(model, trained, count)
     title = trained.run.title.partition("T = 15, ")[2] or trained.run.title
+    title += f", after epoch {epoch}" if epoch else ""
     parts.append(titled(infused, f"{title}: infused chains"))
     parts.append(titled(generated, f"{title}: generated chains"))
     numbers += _bound(trained, epoch)

@@ -166,7 +166,13 @@ def as_json(number: Number) -> dict[str, Any]:
   """A number with its gap and verdict, without what says nothing."""
   values = dataclasses.asdict(number) | {"gap": number.gap, "verdict": number.verdict}
   del values["told"]
-  return {key: value for key, value in values.items() if value not in (None, "", False)}
+  values["tolerance"] = number.tolerance or None
+  return {key: value for key, value in values.items() if not _says_nothing(value)}
+
+
+def _says_nothing(value: object) -> bool:
+  # Zero says something, and equals False.
+  return value is None or value is False or value == ""
 
 
 def page(result: Mapping[str, Any]) -> str:

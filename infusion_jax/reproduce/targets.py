@@ -44,7 +44,7 @@ _NO_PREVIEWS = {"train.preview_every": 0}
 _SMALL_MNIST = {
   "data.max_images": 10_000,
   "train.batch_size": 64,
-  "train.num_epochs": 9,
+  "train.num_epochs": 8,
   **_NO_PREVIEWS,
 }
 _TINY = {
@@ -71,7 +71,7 @@ RUNS = (
     small={
       **_SMALL_MNIST,
       "train.keep_every": 4,
-      "train.parzen_every": 3,
+      "train.parzen_every": 2,
       "train.parzen_samples": 2000,
     },
     full={"train.parzen_every": 10, "train.checkpoint_every": 10},
@@ -101,9 +101,10 @@ RUNS = (
     _MNIST,
     small={
       **_SMALL_MNIST,
-      "data.max_images": 1500,
+      "data.max_images": 3000,
       "chain.num_steps": 30,
-      "train.num_epochs": 8,
+      "train.batch_size": 50,
+      "train.num_epochs": 5,
       "train.keep_every": 1,
     },
     full={"chain.num_steps": 30, "train.num_epochs": 10, "train.keep_every": 1},
@@ -168,7 +169,7 @@ RUNS = (
       ),
     },
     changes={
-      "small": {"data.max_images": 2500, "train.batch_size": 50},
+      "small": {"data.max_images": 2000, "train.batch_size": 40},
       "full": {},
       "smoke": _TINY_MLP,
     },

@@ -72,6 +72,13 @@ def test_a_result_is_read_back(tmp_path):
   assert records.read(tmp_path, "table_9", "small") is None
 
 
+def test_zero_is_a_number_like_any_other(tmp_path):
+  result = write(tmp_path, Number("best rate", 0.0, published=0.1))
+  (number,) = result["numbers"]
+  assert (number["value"], number["gap"]) == (0.0, -0.1)
+  assert "|    0 | -0.1 |" in (tmp_path / "table_9/small/table.md").read_text()
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", json.dumps({"format_version": 9})])
 def test_damaged_results_are_named(tmp_path, text):
   path = tmp_path / "table_9/small/result.json"
