@@ -1,8 +1,8 @@
 """Fixtures and settings shared by all tests."""
 
-import getpass
+import atexit
 import os
-import pathlib
+import shutil
 import tempfile
 
 # Nearly all the time of small tests is compilation: little of it is optimized, and
@@ -11,10 +11,12 @@ import tempfile
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 )
-os.environ.setdefault(
-  "JAX_COMPILATION_CACHE_DIR",
-  str(pathlib.Path(tempfile.gettempdir()) / f"infusion_jax_tests_{getpass.getuser()}"),
-)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  # New in every run, and shared by its processes: an entry that an interrupted run
+  # tore would be met again and again.
+  _cache = tempfile.mkdtemp(prefix="infusion_jax_tests_")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
+  atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import hypothesis

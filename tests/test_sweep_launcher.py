@@ -217,7 +217,12 @@ def start(*arguments):
   return subprocess.Popen(
     [sys.executable, "-m", "experiments.sweep", *map(str, arguments)],
     cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    # A kill may tear what it is just putting into the cache that all tests share.
+    env={
+      **os.environ,
+      "PYTHONPATH": str(ROOT),
+      "JAX_ENABLE_COMPILATION_CACHE": "false",
+    },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,

@@ -134,8 +134,12 @@ def fit(
   with contextlib.ExitStack() as stack:
     claimed = workdir.claimed(folder, config)
     hosts.on_first(lambda: stack.enter_context(claimed))
+    # From here on: Orbax's event loops swallow an interrupt that nobody else handles.
+    asked = stack.enter_context(signals.asking())
     try:
-      return _fit(config, dataset, folder, recipe, run, start, tensorboard, progress)
+      return _fit(
+        config, dataset, folder, recipe, run, start, tensorboard, progress, asked
+      )
     except OSError as error:
       raise workdir.unwritable(folder, error) from error
 
@@ -149,6 +153,7 @@ def _fit(
   start: PyTree,
   tensorboard: bool,
   progress: bool,
+  asked: Callable[[], bool],
 ) -> Outcome:
   """`fit` in a folder that is this run's."""
   mesh = recipe.mesh
@@ -161,26 +166,25 @@ def _fit(
   bar = tqdm.tqdm(total=total, initial=step, unit="step", disable=quiet)
   session = None
   try:
-    with signals.asking() as asked:
-      session = _Session(
-        config=config,
-        dataset=dataset,
-        workdir=folder,
-        recipe=recipe,
-        run=devices.copied(run, mesh),
-        program=compiled(recipe),
-        checkpoints=checkpoints,
-        writer=writer,
-        bar=bar,
-        # A signal to one process stops all.
-        asked=lambda: hosts.any_of(asked()),
-        images=devices.shared(dataset.train, mesh),
-        validation=devices.shared(dataset.validation, mesh),
-        monitor=devices.shared(dataset.train[: config.train.monitor_images], mesh),
-        start=start,
-        tensorboard=tensorboard,
-      )
-      return _train_around_trouble(session, devices.copied(state, mesh))
+    session = _Session(
+      config=config,
+      dataset=dataset,
+      workdir=folder,
+      recipe=recipe,
+      run=devices.copied(run, mesh),
+      program=compiled(recipe),
+      checkpoints=checkpoints,
+      writer=writer,
+      bar=bar,
+      # A signal to one process stops all.
+      asked=lambda: hosts.any_of(asked()),
+      images=devices.shared(dataset.train, mesh),
+      validation=devices.shared(dataset.validation, mesh),
+      monitor=devices.shared(dataset.train[: config.train.monitor_images], mesh),
+      start=start,
+      tensorboard=tensorboard,
+    )
+    return _train_around_trouble(session, devices.copied(state, mesh))
   finally:
     bar.close()
     if session:

@@ -26,7 +26,12 @@ def start(workdir: pathlib.Path, *flags: str, **options: object) -> subprocess.P
   return subprocess.Popen(
     [sys.executable, "-m", "experiments.train", f"--workdir={workdir}", *FLAGS, *flags],
     cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    # A kill may tear what it is just putting into the cache that all tests share.
+    env={
+      **os.environ,
+      "PYTHONPATH": str(ROOT),
+      "JAX_ENABLE_COMPILATION_CACHE": "false",
+    },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,

@@ -18,7 +18,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
   processes.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
   began = time.monotonic()
   process.send_signal(number)
-  _, err = process.communicate(timeout=120)
+  _, err = process.communicate(timeout=300)
   seconds = time.monotonic() - began
   assert process.returncode == signals.EXIT_CODE == 75
   assert "which is saved; the same command resumes" in err
@@ -39,7 +39,7 @@ def test_a_second_signal_ends_at_once_and_damages_nothing(tmp_path):
   process.send_signal(signal.SIGINT)
   began = time.monotonic()
   process.send_signal(signal.SIGCONT)
-  _, err = process.communicate(timeout=120)
+  _, err = process.communicate(timeout=300)
   assert process.returncode in {signals.AT_ONCE + n for n in (2, 15)}
   assert "stopped at once" in err and "Traceback" not in err
   assert time.monotonic() - began < 10
@@ -54,7 +54,7 @@ def test_an_interruption_before_there_is_anything_to_save(tmp_path):
   # Imports are done, and the first step is not.
   processes.wait_for((tmp_path / "run").exists, process)
   process.send_signal(signal.SIGINT)
-  _, err = process.communicate(timeout=120)
+  _, err = process.communicate(timeout=300)
   assert process.returncode in (75, 130)
   assert "Traceback" not in err
 

@@ -52,7 +52,13 @@ def _process(folder, address, index, flags):
   process = subprocess.Popen(
     [*command, f"--process_id={index}", *flags],
     cwd=ROOT,
-    env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
+    # A kill may tear what it is just putting into the cache that all tests share.
+    env={
+      **os.environ,
+      "JAX_PLATFORMS": "cpu",
+      "JAX_NUM_CPU_DEVICES": "1",
+      "JAX_ENABLE_COMPILATION_CACHE": "false",
+    },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
