@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
     "seconds_to_stop": round(seconds_to_stop, 2),
   }
   _write(found, times, sizes)
-  print({key: value for key, value in found.items() if key != "mebibytes"})
+  print(found)
   sys.exit(found["growth_mebibytes_a_minute"] > _MOST.value)
 
 

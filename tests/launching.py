@@ -7,8 +7,12 @@ assert result.returncode == 0, result.stderr
 import contextlib
 import importlib
 import io
+import os
 import pathlib
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 from unittest import mock
 
@@ -47,6 +51,42 @@ def launch(name: str, *arguments: object) -> Launched:
     except SystemExit as exit:
       code = exit.code or 0
   return Launched(code, out.getvalue(), err.getvalue())
+
+
+def start(name: str, *arguments: object, **variables: str) -> subprocess.Popen:
+  """Starts `python -m experiments.<name>` as a process, to be signalled and killed.
+
+  A kill may tear what it is just putting into the cache that all tests share: such
+  processes do without it.
+
+  Args:
+    name: of the launcher.
+    *arguments: its command line.
+    **variables: of its environment, besides those of this process.
+
+  Returns:
+    The process.
+  """
+  own = {"PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "false"}
+  return subprocess.Popen(
+    [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
+    cwd=ROOT,
+    env={**os.environ, **own, **variables},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def wait_for(
+  condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 300
+) -> None:
+  """Waits until something is so while a process lives."""
+  end = time.monotonic() + seconds
+  while not condition():
+    assert process.poll() is None, process.communicate()
+    assert time.monotonic() < end, "it takes too long"
+    time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -44,3 +44,15 @@ def config(**train: object) -> Config:
 def rows(workdir: pathlib.Path) -> str:
   """The metrics a run has written."""
   return (workdir / "metrics.jsonl").read_text()
+
+
+def assert_same_rows(found: list[dict], expected: list[dict]) -> None:
+  """Rows of metrics that devices have added up in another order: equal to 1e-5."""
+  assert len(found) == len(expected)
+  for row, other in zip(found, expected, strict=True):
+    assert row.keys() == other.keys()
+    for name, value in other.items():
+      if isinstance(value, float):
+        np.testing.assert_allclose(row[name], value, rtol=1e-5, atol=1e-6)
+      else:
+        assert row[name] == value

@@ -2,17 +2,13 @@
 
 import csv
 import json
-import os
 import pathlib
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import runs
-from launching import ROOT, launch, tree
+from launching import launch, start, tree, wait_for
 
 import infusion_jax
 from infusion_jax import sweep_report, sweeps
@@ -213,49 +209,24 @@ def test_a_table_with_runs_that_are_not_finished(tmp_path):
   assert len(lines) == 3 and lines[2].count(",") == lines[0].count(",")
 
 
-def start(*arguments):
-  return subprocess.Popen(
-    [sys.executable, "-m", "experiments.sweep", *map(str, arguments)],
-    cwd=ROOT,
-    # A kill may tear what it is just putting into the cache that all tests share.
-    env={
-      **os.environ,
-      "PYTHONPATH": str(ROOT),
-      "JAX_ENABLE_COMPILATION_CACHE": "false",
-    },
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-
-
-def wait_for(condition, process, seconds=600):
-  """Waits until a condition holds while a process runs."""
-  ends = time.monotonic() + seconds
-  while not condition():
-    assert process.poll() is None, process.communicate()
-    assert time.monotonic() < ends
-    time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_killed_and_launched_again_it_gives_the_same_table(tmp_path):
   config = write_config(tmp_path / "small.py", "digits", images=64, epochs=40)
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   command = [f"--config={config}", *_SHORT]
-  process = start(*command, f"--workdir={undisturbed}")
+  process = start("sweep", *command, f"--workdir={undisturbed}")
   out, err = process.communicate(timeout=900)
   assert process.returncode == 0, out + err
 
   def saved():
     return any(pathlib.Path(killed).glob("groups/*/checkpoints/*0/training"))
 
-  process = start(*command, f"--workdir={killed}")
-  wait_for(saved, process)
+  process = start("sweep", *command, f"--workdir={killed}")
+  wait_for(saved, process, 600)
   process.kill()
   process.communicate()
   assert process.returncode == -signal.SIGKILL
-  process = start(*command, f"--workdir={killed}")
+  process = start("sweep", *command, f"--workdir={killed}")
   out, err = process.communicate(timeout=900)
   assert process.returncode == 0, out + err
   assert table(killed) == table(undisturbed)
@@ -273,9 +244,8 @@ def test_groups_as_jobs_on_two_workers_of_ray(tmp_path):
   tables = []
   for engine in ("here", "ray"):
     workdir = tmp_path / engine
-    process = start(
-      f"--config={config}", f"--workdir={workdir}", f"--engine={engine}", *_SHORT
-    )
+    flags = f"--config={config}", f"--workdir={workdir}", f"--engine={engine}"
+    process = start("sweep", *flags, *_SHORT)
     out, err = process.communicate(timeout=900)
     assert process.returncode == 0, out + err
     tables.append(table(workdir))

@@ -2,7 +2,7 @@
 
     python -m experiments.sweep --config=configs/sweeps/digits_training.py --workdir=DIR
 
-Expected time: --dry_run prints the arithmetic; a quarter of an hour on 2 CPU cores.
+Expected time: --dry_run prints the arithmetic; not yet measured.
 Expected result: sweep.csv, one row a run, one column a setting.
 """
 

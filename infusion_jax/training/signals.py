@@ -5,7 +5,7 @@ import signal
 import threading
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 #: Exit code of a run that was stopped and can be resumed (EX_TEMPFAIL).
 EXIT_CODE = 75
@@ -41,7 +41,7 @@ def asking() -> Iterator[Callable[[], bool]]:
   except ValueError:
     before.clear()
   try:
-    with _second_ends_at_once() if before else _nothing():
+    with _second_ends_at_once() if before else nullcontext():
       yield lambda: bool(came)
   finally:
     for number, handler in before.items():
@@ -76,8 +76,3 @@ def _second_ends_at_once() -> Iterator[None]:
     signal.set_wakeup_fd(before)
     os.close(writer)
     thread.join()
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-  yield

@@ -1,12 +1,9 @@
 """Training in processes of their own, to be signalled and killed."""
 
-import os
 import pathlib
 import subprocess
-import sys
-import time
 
-from launching import ROOT
+import launching
 
 #: A run of a few seconds, most of which are imports; it saves and draws every epoch.
 FLAGS = (
@@ -21,31 +18,9 @@ FLAGS = (
 )
 
 
-def start(workdir: pathlib.Path, *flags: str, **options: object) -> subprocess.Popen:
+def start(workdir: pathlib.Path, *flags: str) -> subprocess.Popen:
   """Starts `experiments.train` on a workdir."""
-  return subprocess.Popen(
-    [sys.executable, "-m", "experiments.train", f"--workdir={workdir}", *FLAGS, *flags],
-    cwd=ROOT,
-    # A kill may tear what it is just putting into the cache that all tests share.
-    env={
-      **os.environ,
-      "PYTHONPATH": str(ROOT),
-      "JAX_ENABLE_COMPILATION_CACHE": "false",
-    },
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    **options,
-  )
-
-
-def wait_for(condition, process: subprocess.Popen, seconds: float = 300) -> None:
-  """Waits until something is so while a process lives."""
-  end = time.monotonic() + seconds
-  while not condition():
-    assert process.poll() is None, process.communicate()
-    assert time.monotonic() < end, "it takes too long"
-    time.sleep(0.02)
+  return launching.start("train", f"--workdir={workdir}", *FLAGS, *flags)
 
 
 def epochs(workdir: pathlib.Path) -> int:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import launching
 import pytest
 from reliability import processes
 
@@ -15,7 +16,7 @@ _LONG = "--config.train.num_epochs=100000"
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
   process = processes.start(tmp_path / "run", _LONG)
-  processes.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
+  launching.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
   began = time.monotonic()
   process.send_signal(number)
   _, err = process.communicate(timeout=300)
@@ -32,7 +33,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
 
 def test_a_second_signal_ends_at_once_and_damages_nothing(tmp_path):
   process = processes.start(tmp_path / "run", _LONG)
-  processes.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
+  launching.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
   # Stopped by the kernel, it gets both before it can answer the first.
   process.send_signal(signal.SIGSTOP)
   process.send_signal(signal.SIGTERM)
@@ -52,7 +53,7 @@ def test_a_second_signal_ends_at_once_and_damages_nothing(tmp_path):
 def test_an_interruption_before_there_is_anything_to_save(tmp_path):
   process = processes.start(tmp_path / "run", _LONG)
   # Imports are done, and the first step is not.
-  processes.wait_for((tmp_path / "run").exists, process)
+  launching.wait_for((tmp_path / "run").exists, process)
   process.send_signal(signal.SIGINT)
   _, err = process.communicate(timeout=300)
   assert process.returncode in (75, 130)

@@ -2,6 +2,7 @@
 
 import signal
 
+import launching
 import pytest
 import runs
 from launching import launch, tree
@@ -20,7 +21,7 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
   folder = tmp_path / "run"
   first = processes.start(folder, "--config.train.num_epochs=100000")
   try:
-    processes.wait_for(lambda: processes.epochs(folder) >= 1, first)
+    launching.wait_for(lambda: processes.epochs(folder) >= 1, first)
     first.send_signal(signal.SIGSTOP)
     before = tree(folder)
     flags = [*processes.FLAGS, "--config.train.num_epochs=100000"]

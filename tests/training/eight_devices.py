@@ -123,17 +123,6 @@ def rows(folder):
   return metrics.read(folder / metrics.FILE)
 
 
-def assert_same_rows(a, b):
-  assert len(a) == len(b)
-  for one, other in zip(a, b, strict=True):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-      if isinstance(value, float):
-        np.testing.assert_allclose(other[name], value, rtol=1e-5, atol=1e-6)
-      else:
-        assert other[name] == value
-
-
 def fit(folder, num_devices, **train):
   mesh = devices.make_mesh(num_devices, BATCH)
   config = runs.config(ema_decay=0.9, parzen_every=2, parzen_samples=20, **train)
@@ -147,7 +136,7 @@ def test_a_run_goes_on_on_another_number_of_devices(tmp_path):
   fit(parts, 1, num_epochs=4)
   outcome = fit(parts, 2, num_epochs=6)
   assert outcome.best_epoch == reference.best_epoch
-  assert_same_rows(rows(whole), rows(parts))
+  runs.assert_same_rows(rows(whole), rows(parts))
   # Pictures are drawn on one device from weights that differ in the last digits.
   names = [sorted(p.name for p in (f / "samples").iterdir()) for f in (whole, parts)]
   assert set(names[0]) <= set(names[1])

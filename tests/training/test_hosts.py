@@ -10,9 +10,9 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from launching import launch
+import runs
+from launching import launch, start
 
 from infusion_jax.errors import UserError
 from infusion_jax.training import hosts, metrics
@@ -47,21 +47,16 @@ def two_processes(folder, *flags):
 
 @contextlib.contextmanager
 def _process(folder, address, index, flags):
-  command = [sys.executable, "-m", "experiments.train", *SMALL, f"--workdir={folder}"]
-  command += [f"--coordinator_address={address}", "--num_processes=2"]
-  process = subprocess.Popen(
-    [*command, f"--process_id={index}", *flags],
-    cwd=ROOT,
-    # A kill may tear what it is just putting into the cache that all tests share.
-    env={
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "JAX_NUM_CPU_DEVICES": "1",
-      "JAX_ENABLE_COMPILATION_CACHE": "false",
-    },
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
+  process = start(
+    "train",
+    *SMALL,
+    f"--workdir={folder}",
+    f"--coordinator_address={address}",
+    "--num_processes=2",
+    f"--process_id={index}",
+    *flags,
+    JAX_PLATFORMS="cpu",
+    JAX_NUM_CPU_DEVICES="1",
   )
   try:
     yield process
@@ -104,15 +99,9 @@ def train_alone(folder, num_epochs):
 
 def assert_same_numbers(folder, reference):
   """To 1e-5: the processes add in another order, and Adam enlarges that."""
-  found, expected = (metrics.read(run / metrics.FILE) for run in (folder, reference))
-  assert len(found) == len(expected)
-  for row, other in zip(found, expected, strict=True):
-    assert row.keys() == other.keys()
-    for name, value in other.items():
-      if isinstance(value, float):
-        np.testing.assert_allclose(row[name], value, rtol=1e-5, atol=1e-6)
-      else:
-        assert row[name] == value
+  runs.assert_same_rows(
+    *(metrics.read(run / metrics.FILE) for run in (folder, reference))
+  )
 
 
 def finished_by_one(folder, tmp_path):
