@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from absl import app, flags
 
 from benchmarks import peers, timing, workloads
@@ -258,7 +257,6 @@ def main(argv: list[str]) -> None:
       facts = {
         **provenance.describe(),
         "rounds": _ROUNDS.value,
-        "processor_count": len(jax.devices()),
         "torch": _torch_version(),
       }
       with files.replacing(_JSON.value) as stream:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from infusion_jax import random
+from infusion_jax import random, sums
 
 Array = jax.Array
 
@@ -123,9 +123,9 @@ def mixture_log_density(
   Returns:
     [..., H, W] log-densities in nats.
   """
-  log_p = log_density(z, p).sum(-1)
+  log_p = sums.over(log_density(z, p), -1)
   narrow = Gaussian(target, jnp.asarray(target_variance, z.dtype))
-  return log_mix(log_p, log_density(z, narrow).sum(-1), rate)
+  return log_mix(log_p, sums.over(log_density(z, narrow), -1), rate)
 
 
 def log_mix(log_a: Array, log_b: Array, rate: Array) -> Array:

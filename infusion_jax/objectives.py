@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from infusion_jax import chain, gaussian
+from infusion_jax import chain, gaussian, sums
 from infusion_jax.chain import Infusion, Parameters, Visit
 from infusion_jax.gaussian import Gaussian
 
@@ -98,7 +98,8 @@ def denoising(
 
   def step_loss(shared, own, index, weight, z):
     p, report = operator(shared, own, index, z)
-    return -weight * gaussian.log_density(x, p).mean(), (p, report)
+    total = sums.over(gaussian.log_density(x, p))
+    return -weight * total / x.size, (p, report)
 
   def transition(step, z):
     own, index, weight = step
@@ -223,15 +224,10 @@ def log_ratio(visit: Visit, x: Array, infusion: Infusion) -> Array:
   log_q = gaussian.mixture_log_density(
     visit.state, visit.before, x, visit.rate, infusion.target_variance
   )
-  return per_image(log_p) - per_image(log_q)
-
-
-def per_image(values: Array) -> Array:
-  """Sums everything but the batch axis: [B, ...] to [B]."""
-  return values.reshape(values.shape[0], -1).sum(-1)
+  return sums.per_image(log_p) - sums.per_image(log_q)
 
 
 def _terms(ratios: Array, prediction: Gaussian, x: Array) -> Terms:
   """Names the T log-ratios [T, B] and adds the reconstruction term."""
-  reconstruction = per_image(gaussian.log_density(x, prediction))
+  reconstruction = sums.per_image(gaussian.log_density(x, prediction))
   return Terms(ratios[0], ratios[1:], reconstruction)

@@ -1,6 +1,7 @@
 """Where a result comes from: command, commit, versions, device."""
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 import shlex
@@ -15,14 +16,21 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 def describe() -> dict[str, Any]:
   """The facts a result should carry, ready for JSON."""
-  device = jax.devices()[0]
   return {
     "command": command(),
     "commit": commit(),
     "versions": versions(),
-    "device": f"{device.platform}: {device.device_kind}",
+    "device": device(),
     "num_devices": jax.device_count(),
   }
+
+
+def device() -> str:
+  """What computes, such as "gpu: NVIDIA H200" or "cpu: AMD EPYC, 2 cores"."""
+  first = jax.devices()[0]
+  if first.platform != "cpu":
+    return f"{first.platform}: {first.device_kind}"
+  return f"cpu: {_processor()}, {os.cpu_count()} cores"
 
 
 def command() -> str:
@@ -54,6 +62,19 @@ def versions() -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError:
       continue
   return found
+
+
+def _processor() -> str:
+  """The processor's name as Linux tells it, elsewhere as Python does."""
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    lines = []
+  for line in lines:
+    name, _, value = line.partition(":")
+    if name.strip() == "model name":
+      return value.strip()
+  return platform.processor() or platform.machine()
 
 
 def _git(folder: pathlib.Path, *arguments: str) -> str:

@@ -381,12 +381,6 @@ def test_bound_shares_draws_with_the_criteria(x64):
   np.testing.assert_allclose(report["mean"], result.report["mean"], rtol=1e-9)
 
 
-def test_per_image_sums_all_but_the_batch():
-  values = jnp.arange(24.0).reshape(2, 2, 3, 2)
-  np.testing.assert_array_equal(objectives.per_image(values), [66, 210])
-  np.testing.assert_array_equal(objectives.per_image(values[..., 0]), [30, 102])
-
-
 # --- Memory ---------------------------------------------------------------------------
 
 

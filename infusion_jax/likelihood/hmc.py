@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from infusion_jax import random
+from infusion_jax import random, sums
 
 Array = jax.Array
 
@@ -89,7 +89,7 @@ def leapfrog(evaluate: Evaluate, point: Point, beta: Array, angle: Array) -> Poi
 
 def energy(point: Point, beta: Array) -> Array:
   """H(q, p), [B] nats."""
-  rest = _per_row(jnp.square(point.position) + jnp.square(point.momentum))
+  rest = sums.per_image(jnp.square(point.position) + jnp.square(point.momentum))
   return 0.5 * rest - beta * point.log_likelihood
 
 
@@ -139,10 +139,6 @@ def move(
     lambda a, b: jnp.where(_as_rows(accepted, a), a, b), new, turned
   )
   return chosen, probability
-
-
-def _per_row(values: Array) -> Array:
-  return values.reshape(values.shape[0], -1).sum(-1)
 
 
 def _as_rows(mask: Array, like: Array) -> Array:
