@@ -43,11 +43,18 @@ def command() -> str:
 
 
 def commit() -> str:
-  """The commit of the checkout this package lies in, "+changes" if edited."""
+  """The commit of the checkout this package lies in, "+changes" if edited.
+
+  Results of earlier runs, in the folder `results`, are no part of the program:
+  renewing them is no change.
+  """
   folder = pathlib.Path(__file__).resolve().parent
   try:
     head = _git(folder, "rev-parse", "--short=12", "HEAD")
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    program = (":(top)", ":(top,exclude)results")
+    changes = _git(
+      folder, "status", "--porcelain", "--untracked-files=no", "--", *program
+    )
   except (OSError, subprocess.SubprocessError):
     return "unknown"
   return head + ("+changes" if changes else "")
