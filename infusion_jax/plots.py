@@ -51,6 +51,8 @@ Line = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
 
 # Okabe and Ito's colours without yellow: distinct with any colour vision.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+#: Lines named inside the axes; more than these are named beside them.
+_MOST_INSIDE = 6
 _NUMBER = re.compile(r"[-+−]?[\d.,]*\d\s*([±(%].*)?|[-–—]?|nan|[-−]?inf")
 
 
@@ -271,10 +273,10 @@ def curves(
     ylim: (low, high) of the left axis; None leaves the end free.
     clip_low_quantile: in [0, 1); the left axis starts at this quantile of its
       values, so that very negative early ones do not flatten the rest.
-    size: inches, at 150 dots an inch.
+    size: inches, at 150 dots an inch; larger where a long legend needs the room.
 
   Returns:
-    The picture [150 · size[1], 150 · size[0], 3].
+    The picture, [150 · size[1], 150 · size[0], 3] or larger.
 
   Raises:
     UserError: no series, arrays that do not match, or a bad quantile.
@@ -286,6 +288,7 @@ def curves(
   right = {label: _points(label, line) for label, line in (secondary or {}).items()}
   at_least(1, len(left), "the number of lines")
   colors = _line_colors(len(left) + len(right), ordered)
+  size = _with_legend(size, [*left, *right])
   figure = Figure(figsize=size, dpi=150, layout="constrained")
   figure.suptitle(title, fontsize="large")
   axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
@@ -358,9 +361,20 @@ def _limits(
   return (low - margin, high + margin) if margin else (None, None)
 
 
+def _with_legend(
+  size: tuple[float, float], labels: Sequence[str]
+) -> tuple[float, float]:
+  """The size in inches at which a legend beside the axes leaves them their room."""
+  if len(labels) <= _MOST_INSIDE:
+    return size
+  width, height = size
+  longest = max(map(len, labels))
+  return width + 0.075 * max(longest - 12, 0), max(height, 0.22 * len(labels) + 0.6)
+
+
 def _add_legend(figure: "Figure", handles: Sequence[Any], outside: bool) -> None:
-  if len(handles) > 6:
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+  if len(handles) > _MOST_INSIDE:
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
   elif outside:
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
   elif len(handles) > 1:

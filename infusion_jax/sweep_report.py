@@ -103,10 +103,12 @@ class Order(NamedTuple):
 
 def collect(folder: Folder, groups: Sequence[Group], protocol: Protocol) -> list[Row]:
   """The rows of the table, sorted by T, panel and rate; runs in work included."""
-  others = sweeps.varying_within_panels(
+  arranged = sweeps.arrangement(
     [config for group in groups for config in group.configs]
   )
-  rows = [row for group in groups for row in _rows_of(folder, group, protocol, others)]
+  rows = [
+    row for group in groups for row in _rows_of(folder, group, protocol, arranged)
+  ]
   return sorted(rows, key=_sort_key)
 
 
@@ -119,14 +121,14 @@ def _sort_key(row: Row) -> tuple:
 
 
 def _rows_of(
-  folder: Folder, group: Group, protocol: Protocol, others: Sequence[str]
+  folder: Folder, group: Group, protocol: Protocol, arranged: sweeps.Arrangement
 ) -> list[Row]:
   results = {result.run: result for result in folder.results(group) or []}
   measured = folder.evaluation(group, protocol) or {}
   curves = _curves(folder, group)
   samples = _samples(folder, group) if measured else {}
   return [
-    _row(config, run, results.get(run), measured.get(run, {}), others)._replace(
+    _row(config, run, results.get(run), measured.get(run, {}), arranged)._replace(
       curve=curves.get(run, ([], [])), samples=samples.get(run)
     )
     for run, config in zip(group.runs, group.configs, strict=True)
@@ -138,12 +140,12 @@ def _row(
   run: str,
   result: Result | None,
   measured: dict[str, float],
-  others: Sequence[str],
+  arranged: sweeps.Arrangement,
 ) -> Row:
   return Row(
     config=config,
     run=run,
-    place=sweeps.place(config, others),
+    place=sweeps.place(config, arranged),
     status=result.status if result else "not finished",
     epochs=result.epochs if result else None,
     best_bound=result.best_bound if result else None,
@@ -193,7 +195,9 @@ def order(panel: str, rows: Sequence[Row]) -> Order:
     key=lambda row: getattr(row, by),
     reverse=True,
   )
-  best = sweeps.published_best(rows[0].config)
+  best = None
+  if rows[0].place.by == "rate":
+    best = sweeps.published_best(rows[0].config)
   verdict = "" if best is None or not ranked else _verdict(ranked, rows, best)
   labels = [row.place.label for row in ranked]
   return Order(panel, labels, f"by {told} bound", best, verdict)
@@ -310,7 +314,7 @@ def _record(row: Row) -> dict[str, Any]:
 
 def markdown(rows: Sequence[Row], protocol: Protocol) -> str:
   """The table beside the published one, panel by panel."""
-  parts = ["# Sweep over infusion rates\n", f"Protocol: {describe(protocol)}.\n"]
+  parts = ["# Sweep\n", f"Protocol: {describe(protocol)}.\n"]
   for panel, members in panels(rows).items():
     parts += [f"## {panel}\n", panel_table(members) + "\n"]
     parts += [f"{order(panel, members)}.\n"]
@@ -320,7 +324,7 @@ def markdown(rows: Sequence[Row], protocol: Protocol) -> str:
 def panel_table(rows: Sequence[Row]) -> str:
   """The runs of one panel as a Markdown table."""
   headers = [
-    "rate",
+    rows[0].place.by,
     "validation",
     "epoch",
     "test",
@@ -384,7 +388,8 @@ def sample_rows(rows: Sequence[Row]) -> Picture | None:
   if not groups:
     return None
   return plots.labelled_rows(
-    groups, headers=("rate", "test bound", f"{rows[0].place.panel}: sample means")
+    groups,
+    headers=(rows[0].place.by, "test bound", f"{rows[0].place.panel}: sample means"),
   )
 
 

@@ -9,6 +9,7 @@ list of them over one base configuration. Lists are made by four combinators:
     )
 """
 
+import collections
 import dataclasses
 import hashlib
 import itertools
@@ -199,16 +200,54 @@ class Place(NamedTuple):
 
   Attributes:
     panel: the panel's title, such as "T = 5, increasing rate".
-    rate: what varies along the panel's lines; None for a schedule of its own.
+    rate: of its schedule; None for a schedule of its own.
     label: the line's label.
+    by: what the panel's lines differ in, see `Arrangement`.
   """
 
   panel: str
   rate: float | None
   label: str
+  by: str = "rate"
 
 
-def place(config: Config, others: Sequence[str] = ()) -> Place:
+class Arrangement(NamedTuple):
+  """How the runs of a table are told apart, besides T and the kind of schedule.
+
+  Attributes:
+    others: the dotted keys in which runs of a panel differ.
+    usual: of these keys those with a value that most runs have, and that value; it
+      goes without saying.
+    by: "rate" where a panel's lines are rates, each with the same settings; "change"
+      where the schedule stays and the lines are what is changed of the settings.
+  """
+
+  others: Sequence[str] = ()
+  usual: Mapping[str, Any] = {}
+  by: str = "rate"
+
+
+#: Of runs that differ in their schedules alone.
+PLAIN = Arrangement()
+
+
+def arrangement(runs: Sequence[Config]) -> Arrangement:
+  """The arrangement of a table of runs."""
+  others = varying_within_panels(runs)
+  usual = {}
+  for key in others:
+    found, count = collections.Counter(value(run, key) for run in runs).most_common(1)[
+      0
+    ]
+    if 2 * count > len(runs):
+      usual[key] = found
+  schedules = {(place(run).panel, place(run).label) for run in runs}
+  one_each = len(schedules) == len({panel for panel, _ in schedules})
+  settings = set(others) - {*_SCHEDULE, "train.seed"}
+  return Arrangement(others, usual, "change" if one_each and settings else "rate")
+
+
+def place(config: Config, arranged: Arrangement = PLAIN) -> Place:
   """Panel, rate and label of a run, as figure A.1 and table A.1 arrange them.
 
   With T = 1 the rate is alpha0; otherwise it is omega where alpha0 = 0 (an
@@ -216,8 +255,9 @@ def place(config: Config, others: Sequence[str] = ()) -> Place:
 
   Args:
     config: the run.
-    others: keys that vary besides the schedule's (see `varying_within_panels`).
-      They go into the panel's title, the seed into the label.
+    arranged: the table it stands in. Settings that not every run has go into the
+      panel's title, or into the label where they are what varies; the seed always
+      goes into the label.
 
   Returns:
     Its place.
@@ -225,13 +265,25 @@ def place(config: Config, others: Sequence[str] = ()) -> Place:
   kind, rate = _kind(config)
   own = " ".join(f"{r:g}" for r in config.chain.rates)
   label = own if rate is None else f"{rate:g}"
-  more = [key for key in others if key not in _SCHEDULE]
-  if "train.seed" in more:
-    label += f", seed {config.train.seed}"
-    more.remove("train.seed")
   title = f"T = {config.chain.num_steps}{kind}"
-  title += "".join(f", {key.partition('.')[2]} = {value(config, key)}" for key in more)
-  return Place(title, rate, label)
+  changes = _changes(config, arranged)
+  if arranged.by == "change":
+    title, label = f"{title} ({label})", ", ".join(changes) or "unchanged"
+  else:
+    title = ", ".join([title, *changes])
+  if "train.seed" in arranged.others:
+    label += f", seed {config.train.seed}"
+  return Place(title, rate, label, arranged.by)
+
+
+def _changes(config: Config, arranged: Arrangement) -> list[str]:
+  """The settings of a run that do not go without saying: "decay = cosine"."""
+  settings = [k for k in arranged.others if k not in (*_SCHEDULE, "train.seed")]
+  return [
+    f"{key.partition('.')[2]} = {value(config, key)}"
+    for key in settings
+    if key not in arranged.usual or value(config, key) != arranged.usual[key]
+  ]
 
 
 def varying_within_panels(runs: Sequence[Config]) -> list[str]:

@@ -279,6 +279,18 @@ def test_many_lines_take_an_ordered_colour_scale():
   assert (68, 1, 84) in colours(picture)
 
 
+def test_a_long_legend_gets_the_room_it_needs():
+  short = {f"{i}": ([0, 1], [i, i]) for i in range(9)}
+  many = {f"hidden_sizes = (512, 512), seed {i}": ([0, 1], [i, i]) for i in range(30)}
+  usual = plots.curves(short, "x", "y").shape
+  picture = plots.curves(many, "x", "y")
+  assert usual == (600, 960, 3)
+  assert picture.shape[0] > 900 and picture.shape[1] > 1100
+  # The last label is not cut off: there is white below the lowest of the legend.
+  beside = picture[:, -300:].min((1, 2))
+  assert beside[:5].min() == 255 and beside[-5:].min() == 255
+
+
 def test_limits_start_at_a_quantile_of_the_finite_values():
   y = np.array([-1e9, np.nan, -np.inf, np.inf, *np.arange(99.0)])
   low, high = plots._limits([y], 0.5)

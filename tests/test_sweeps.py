@@ -144,7 +144,53 @@ def test_keys_that_vary():
   ],
 )
 def test_places_in_the_table(config, others, expected):
-  assert sweeps.place(config, others) == expected
+  assert sweeps.place(config, sweeps.Arrangement(others)) == (*expected, "rate")
+
+
+def test_a_setting_that_most_runs_have_goes_without_saying():
+  rates, seeds = sweep("chain.omega", [0.1, 0.2]), sweep("train.seed", [0, 1])
+  table = chained(
+    product(rates, seeds),
+    product(rates, [{"train.decay": "cosine", "train.clip": 1.0}]),
+  )
+  found = sweeps.configs(mnist(5), table)
+  arranged = sweeps.arrangement(found)
+  places = [sweeps.place(config, arranged) for config in found]
+  assert arranged.by == "rate"
+  assert {place.panel for place in places} == {
+    "T = 5, increasing rate",
+    "T = 5, increasing rate, decay = cosine, clip = 1.0",
+  }
+  assert places[0].label == "0.1, seed 0"
+
+
+def test_settings_without_a_majority_are_all_named():
+  table = product(sweep("chain.omega", [0.1, 0.2]), sweep("train.batch_size", [64, 32]))
+  found = sweeps.configs(mnist(5), table)
+  arranged = sweeps.arrangement(found)
+  assert {sweeps.place(config, arranged).panel for config in found} == {
+    "T = 5, increasing rate, batch_size = 64",
+    "T = 5, increasing rate, batch_size = 32",
+  }
+
+
+def test_with_one_schedule_the_lines_are_what_is_changed():
+  changes = [{}, {"train.decay": "cosine"}, {"train.clip": 1.0, "train.seed": 1}]
+  found = sweeps.configs(mnist(5, omega=0.1), changes)
+  arranged = sweeps.arrangement(found)
+  places = [sweeps.place(config, arranged) for config in found]
+  assert {place.panel for place in places} == {"T = 5, increasing rate (0.1)"}
+  assert {place.by for place in places} == {"change"}
+  assert [place.label for place in places] == [
+    "unchanged, seed 0",
+    "decay = cosine, seed 0",
+    "clip = 1.0, seed 1",
+  ]
+
+
+def test_seeds_alone_are_no_change():
+  found = sweeps.configs(mnist(5, omega=0.1), sweep("train.seed", [0, 1]))
+  assert sweeps.arrangement(found).by == "rate"
 
 
 def test_published_values():
