@@ -12,11 +12,10 @@ import sys
 
 from absl import app, flags
 
-_WORK = flags.DEFINE_enum(
-  "work", None, ["nothing", "train", "peer", "importance"], "What to do."
-)
+_WORKS = ("nothing", "train", "peer", "peer_compiled", "importance")
+_WORK = flags.DEFINE_enum("work", None, _WORKS, "What to do.")
 _SIZE = flags.DEFINE_integer(
-  "size", 128, "Batch size (train, peer) or chains an image (importance)."
+  "size", 128, "Batch size (train, peers) or chains an image (importance)."
 )
 _HIDDEN = flags.DEFINE_integer("hidden", 1200, "Units of the two hidden layers.")
 
@@ -35,10 +34,11 @@ def peak() -> int:
 def _work(name: str, number: int, hidden: tuple[int, int]) -> None:
   from benchmarks import workloads
 
-  if name == "peer":
+  if name.startswith("peer"):
     from benchmarks import peers
 
-    peers.train(workloads.Size(batch_size=number, hidden=hidden), compiled=False)()
+    size = workloads.Size(batch_size=number, hidden=hidden)
+    peers.train(size, compiled=name == "peer_compiled")()
     return
   if name == "train":
     workloads.Ours(workloads.Size(batch_size=number, hidden=hidden)).train(4)

@@ -162,8 +162,9 @@ def train_memory() -> Numbers:
   batch_size = 8 if _SMALL.value else 128
   found = {"ours_mib": _peak("train", batch_size) / 2**20}
   if peers.installed():
-    found["torch_mib"] = _peak("peer", batch_size) / 2**20
-    found["ratio_to_torch"] = found["torch_mib"] / found["ours_mib"]
+    for peer, name in (("peer", "torch_eager"), ("peer_compiled", "torch_compile")):
+      found[f"{name}_mib"] = _peak(peer, batch_size) / 2**20
+      found[f"ratio_to_{name}"] = found[f"{name}_mib"] / found["ours_mib"]
   return found
 
 

@@ -13,6 +13,9 @@ import tqdm
 
 Work = Callable[[], object]
 
+#: Seconds before a timed call: threads of the one before wait for work on the cores.
+_PAUSE = 0.25
+
 
 class Times(NamedTuple):
   """Seconds per unit of work.
@@ -52,6 +55,7 @@ def take_turns(
   seconds: dict[str, list[float]] = {name: [] for name in contestants}
   for _ in tqdm.trange(rounds, desc=what, unit="round"):
     for name, work in contestants.items():
+      time.sleep(_PAUSE)
       began = time.perf_counter()
       work()
       seconds[name].append(time.perf_counter() - began)

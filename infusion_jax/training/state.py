@@ -142,19 +142,27 @@ def initial_state(
     The state, no two leaves of which share a buffer (it will be donated).
   """
   fresh, statistics = recipe.network.init(random.named(key, "parameters"))
-  parameters = fresh if parameters is None else parameters
-  zero = jnp.zeros(())
-  state = TrainState(
+  parameters = fresh if parameters is None else _copied(parameters)
+  return TrainState(
     step=jnp.zeros((), jnp.int32),
     parameters=parameters,
     optimizer=recipe.optimizer.init(parameters),
-    average=parameters if recipe.ema_decay else None,
+    average=_copied(parameters) if recipe.ema_decay else None,
     statistics=statistics,
-    totals=Totals(zero, zero, zero),
+    totals=Totals(jnp.zeros(()), jnp.zeros(()), jnp.zeros(())),
     failed=jnp.full((), -1, jnp.int32),
-    best=Best(jnp.full((), -jnp.inf), jnp.zeros((), jnp.int32), parameters, statistics),
+    best=Best(
+      jnp.full((), -jnp.inf),
+      jnp.zeros((), jnp.int32),
+      _copied(parameters),
+      _copied(statistics),
+    ),
   )
-  return jax.tree.map(jnp.array, state)
+
+
+def _copied(tree: PyTree) -> PyTree:
+  # Leaf by leaf and only what is there twice: whole states would be there twice.
+  return jax.tree.map(jnp.copy, tree)
 
 
 def make_recipe(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> Recipe:
