@@ -32,7 +32,14 @@ a GPU (`scripts/reproduce_gpu.sh`)."""
 _TAIL = """## Other files
 
 - `checkpoints/digits`: the model of `make demo`, for the notebook;
-  `digits_samples.png` and `digits_chains.png` are drawn from it."""
+  `digits_samples.png` and `digits_chains.png` are drawn from it.
+- [`why_missed.md`](why_missed.md): why numbers of small scale miss the published ones.
+- [`training`](training/README.md): what in training lifts bound, importance sampling
+  and annealed importance sampling, on MNIST and on the digits.
+- [`mnist_t5`](mnist_t5/README.md): five estimators of one likelihood.
+- [`sweeps`](sweeps/mnist/sweep.md): twenty schedules of MNIST, sixteen of the digits.
+- [`benchmarks`](../docs/performance.md), [`growth`](growth/growth.png),
+  [`long_run`](long_run/memory_over_time.png): speed and memory."""
 
 
 def write(out: pathlib.Path, book: Book) -> pathlib.Path:
