@@ -10,6 +10,7 @@ from absl import flags
 
 from experiments import common, selection
 from infusion_jax import evaluation, files, plots
+from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.evaluation import Protocol
 from infusion_jax.model import Model, load
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> None:
   except OSError as error:
     raise unwritable(workdir, error) from error
   print(f"{workdir}: {dataset.name}, {protocol.split} split")
-  print(table(rows, dataset.name))
+  print(table(rows, dataset.name, model.config))
 
 
 def _measure(
@@ -79,7 +80,7 @@ def _measure(
   return rows
 
 
-def table(rows: list[dict], dataset: str) -> str:
+def table(rows: list[dict], dataset: str, config: Config) -> str:
   """Measurements beside the published values, as text."""
   headers = ["metric", "value", "std. error", "deviation", "published", "protocol"]
   return plots.markdown_table(
@@ -90,7 +91,7 @@ def table(rows: list[dict], dataset: str) -> str:
         _number(row["value"]),
         _number(row["standard_error"]),
         _number(row["deviation"]),
-        _published(dataset, row),
+        _published(dataset, row, config),
         _protocol(row),
       ]
       for row in rows
@@ -105,12 +106,13 @@ def _number(value: float | None) -> str:
   return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
-def _published(dataset: str, row: dict) -> str:
-  found = evaluation.published(dataset, row["name"])
+def _published(dataset: str, row: dict, config: Config) -> str:
+  found = evaluation.published(dataset, row["name"], config)
   if found is None:
     return "-"
-  gap = row["value"] - found[0]
-  return f"{found[0]:.1f} ({'reached' if gap >= 0 else 'missed'}, {gap:+.1f})"
+  gap = row["value"] - found.value
+  verdict = "reached" if gap >= 0 else "missed"
+  return f"{found.value:.1f} ({found.where}; {verdict}, {gap:+.1f})"
 
 
 def _protocol(row: dict) -> str:

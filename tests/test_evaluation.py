@@ -9,6 +9,7 @@ import pytest
 import runs
 
 from infusion_jax import evaluation
+from infusion_jax.config import ChainConfig, Config, DataConfig
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import (
   Measurement,
@@ -150,11 +151,26 @@ def test_protocols_are_checked():
   assert Protocol(num_images=0).num_images == 0
 
 
-def test_published_values():
-  assert evaluation.published("mnist", "bound") == (1350.598, 0.079)
-  assert evaluation.published("mnist", "train/importance") == (1837.56, 1.074)
-  assert evaluation.published("mnist", "parzen") == (312.0, 1.7)
-  assert evaluation.published("digits", "bound") is None
+@pytest.mark.parametrize(
+  ("metric", "chain", "expected"),
+  [
+    ("bound", {}, (1350.598, 0.079, "table 3.1")),
+    ("train/importance", {}, (1837.56, 1.074, "table 3.1")),
+    ("parzen", {}, (312.0, 1.7, "figure 3.4")),
+    ("bound", {"num_steps": 5, "omega": 0.1}, (1448.66, None, "table A.1")),
+    ("bound", {"num_steps": 5, "omega": 0.11}, (1350.598, 0.079, "table 3.1, T = 15")),
+    (
+      "importance",
+      {"num_steps": 5, "omega": 0.1},
+      (1836.27, 0.551, "table 3.1, T = 15"),
+    ),
+    ("ais", {}, None),
+  ],
+)
+def test_published_values_name_what_they_belong_to(metric, chain, expected):
+  config = Config(data=DataConfig(name="mnist"), chain=ChainConfig(**chain))
+  assert evaluation.published("mnist", metric, config) == expected
+  assert evaluation.published("digits", metric, config) is None
 
 
 def test_weights_are_told_apart(model):

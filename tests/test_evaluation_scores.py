@@ -9,6 +9,7 @@ import runs
 from launching import launch
 
 from infusion_jax import evaluation
+from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import Parts, Protocol, Session, scores
 from infusion_jax.metrics import classifier, extractors
@@ -100,9 +101,13 @@ def test_one_split_has_no_error(model, tmp_path, fake):
 
 def test_the_default_protocol_is_that_of_the_literature():
   assert (Protocol().score_samples, Protocol().splits) == (50_000, 10)
-  assert evaluation.published("cifar10", "inception_score") == (4.62, 0.06)
+  assert evaluation.published("cifar10", "inception_score", Config()) == (
+    4.62,
+    0.06,
+    "table 3.2",
+  )
   # Lossy files are another data set: nothing was published of them.
-  assert evaluation.published("cifar10_jpeg", "inception_score") is None
+  assert evaluation.published("cifar10_jpeg", "inception_score", Config()) is None
 
 
 def test_too_few_samples():

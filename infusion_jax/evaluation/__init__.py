@@ -15,7 +15,7 @@ from infusion_jax.evaluation.chains import (
   isotropic,
   tuned_importance,
 )
-from infusion_jax.evaluation.report import Report, identity, published
+from infusion_jax.evaluation.report import Published, Report, identity, published
 from infusion_jax.evaluation.scores import (
   check_extractors,
   classifier_scores,
@@ -37,6 +37,7 @@ __all__ = [
   "Measurement",
   "Parts",
   "Protocol",
+  "Published",
   "Report",
   "Session",
   "check_extractors",

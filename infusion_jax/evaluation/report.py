@@ -5,13 +5,14 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import infusion_jax
-from infusion_jax import files, provenance
+from infusion_jax import files, provenance, sweeps
+from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation.session import Measurement, Protocol
 from infusion_jax.model import Model
@@ -88,15 +89,49 @@ def identity(model: Model) -> str:
   return digest.hexdigest()[:16]
 
 
-def published(dataset: str, metric: str) -> tuple[float, float] | None:
-  """The thesis's value and error of a metric, where it has one."""
+class Published(NamedTuple):
+  """A number of the thesis.
+
+  Attributes:
+    value: in the metric's unit.
+    error: its own, as printed there; None where none is.
+    where: the table or figure, and the chain where the one at hand is another.
+  """
+
+  value: float
+  error: float | None
+  where: str
+
+
+def published(dataset: str, metric: str, config: Config) -> Published | None:
+  """The thesis's value of a metric, where it has one.
+
+  Args:
+    dataset: the data's name.
+    metric: its name, with "train/" before it on training images.
+    config: of the model. The bound of its very schedule in table A.1 comes first;
+      else the number is that of the thesis's best MNIST model, T = 15.
+
+  Returns:
+    The number, or None.
+  """
   place = _PUBLISHED.get((dataset, metric))
   if place is None:
     return None
+  own = sweeps.published_bound(config) if metric == "bound" else None
   table, row, column = place
+  thesis = config.chain.num_steps == _NUM_STEPS or dataset != "mnist"
+  if own is not None and not thesis:
+    return Published(own, None, "table A.1")
   numbers = json.loads(_NUMBERS.read_text())[table][row]
   value, error = numbers if column is None else numbers[column]
-  return float(value), float(error)
+  where = " ".join(table.split("_")[:2]) + f".{table.split('_')[2]}"
+  where += "" if thesis else f", T = {_NUM_STEPS}"
+  return Published(float(value), float(error), where)
+
+
+#: T of the thesis's MNIST model of table 3.1 and figure 3.4.
+_NUM_STEPS = 15
 
 
 _TABLE_3_1, _FIGURE_3_4 = "table_3_1_mnist_log_likelihood", "figure_3_4_mnist_parzen"
