@@ -6,7 +6,7 @@ import shutil
 import tempfile
 
 # Nearly all the time of small tests is compilation: little of it is optimized, and
-# processes share what they compiled. Set before JAX is imported, and inherited by
+# launchers share what they compiled. Set before JAX is imported, and inherited by
 # the launchers that tests start.
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
@@ -22,6 +22,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 import hypothesis
 import jax
 import pytest
+
+# Launchers share what they compiled. This process, which compiles for minutes, does not:
+# jaxlib 0.10.2 has crashed in it while it wrote an executable down.
+jax.config.update("jax_enable_compilation_cache", False)
 
 # The same examples on every run and machine; compilation makes first calls slow.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None)

@@ -129,13 +129,14 @@ def fit(
     signals.Stopped: SIGTERM or SIGINT came; the state is saved.
   """
   check_fits(config, dataset)
-  recipe, run = make_recipe(config, dataset, mesh), make_run(config, dataset)
-  start = _initial_parameters(config, recipe)
   with contextlib.ExitStack() as stack:
+    # Before anything is on disk or calls back from C++ or an event loop: those may
+    # swallow an interrupt that nobody else handles.
+    asked = stack.enter_context(signals.asking())
+    recipe, run = make_recipe(config, dataset, mesh), make_run(config, dataset)
+    start = _initial_parameters(config, recipe)
     claimed = workdir.claimed(folder, config)
     hosts.on_first(lambda: stack.enter_context(claimed))
-    # From here on: Orbax's event loops swallow an interrupt that nobody else handles.
-    asked = stack.enter_context(signals.asking())
     try:
       return _fit(
         config, dataset, folder, recipe, run, start, tensorboard, progress, asked
