@@ -1,6 +1,6 @@
 """Speed and memory in one table: python -m benchmarks.run --json=FILE.
 
-  python -m benchmarks.run --only=train_step,startup --json=results/benchmarks/cpu.json
+  python -m benchmarks.run --only=train_step,startup --json=results/benchmarks/mine.json
 
 Contestants take turns, and ratios are medians over the rounds of the ratio within a
 round. PyTorch takes part if it is installed (pip install 'infusion_jax[bench]').
