@@ -15,10 +15,10 @@ import hashlib
 import itertools
 import json
 import math
-import pathlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from infusion_jax import thesis
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 
@@ -228,7 +228,7 @@ class Arrangement(NamedTuple):
 
 
 #: Of runs that differ in their schedules alone.
-PLAIN = Arrangement()
+_PLAIN = Arrangement()
 
 
 def arrangement(runs: Sequence[Config]) -> Arrangement:
@@ -236,18 +236,17 @@ def arrangement(runs: Sequence[Config]) -> Arrangement:
   others = varying_within_panels(runs)
   usual = {}
   for key in others:
-    found, count = collections.Counter(value(run, key) for run in runs).most_common(1)[
-      0
-    ]
+    counts = collections.Counter(value(run, key) for run in runs)
+    most, count = counts.most_common(1)[0]
     if 2 * count > len(runs):
-      usual[key] = found
-  schedules = {(place(run).panel, place(run).label) for run in runs}
-  one_each = len(schedules) == len({panel for panel, _ in schedules})
-  settings = set(others) - {*_SCHEDULE, "train.seed"}
-  return Arrangement(others, usual, "change" if one_each and settings else "rate")
+      usual[key] = most
+  schedules = {place(run) for run in runs}
+  one_each = len(schedules) == len({schedule.panel for schedule in schedules})
+  changing = one_each and _settings(others)
+  return Arrangement(others, usual, "change" if changing else "rate")
 
 
-def place(config: Config, arranged: Arrangement = PLAIN) -> Place:
+def place(config: Config, arranged: Arrangement = _PLAIN) -> Place:
   """Panel, rate and label of a run, as figure A.1 and table A.1 arrange them.
 
   With T = 1 the rate is alpha0; otherwise it is omega where alpha0 = 0 (an
@@ -278,12 +277,16 @@ def place(config: Config, arranged: Arrangement = PLAIN) -> Place:
 
 def _changes(config: Config, arranged: Arrangement) -> list[str]:
   """The settings of a run that do not go without saying: "decay = cosine"."""
-  settings = [k for k in arranged.others if k not in (*_SCHEDULE, "train.seed")]
   return [
     f"{key.partition('.')[2]} = {value(config, key)}"
-    for key in settings
+    for key in _settings(arranged.others)
     if key not in arranged.usual or value(config, key) != arranged.usual[key]
   ]
+
+
+def _settings(keys: Sequence[str]) -> list[str]:
+  """The keys that are neither of the schedule nor the seed."""
+  return [key for key in keys if key not in (*_SCHEDULE, "train.seed")]
 
 
 def varying_within_panels(runs: Sequence[Config]) -> list[str]:
@@ -323,7 +326,7 @@ def published_best(config: Config) -> float | None:
     return max(table, key=table.get)
   if config.data.name != "mnist" or _kind(config)[0] != ", constant rate":
     return None
-  figure = _published()["figure_a1_constant_rate"]
+  figure = thesis.numbers("figure_a1_constant_rate")
   return figure.get(f"T={config.chain.num_steps}", {}).get("best_alpha")
 
 
@@ -336,10 +339,6 @@ def _published_table(config: Config) -> dict[float, float]:
   increasing = not kind or kind.startswith(", increasing rate")
   if config.data.name != "mnist" or rate is None or not increasing:
     return {}
-  table = _published()["table_a1_mnist_lower_bound_test"]
+  table = thesis.numbers("table_a1_mnist_lower_bound_test")
   rows = table.get(f"T={config.chain.num_steps}", {})
   return {float(r): bound for r, bound in rows.items()}
-
-
-def _published() -> dict[str, Any]:
-  return json.loads((pathlib.Path(__file__).parent / "published.json").read_text())

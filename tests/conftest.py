@@ -23,8 +23,8 @@ import hypothesis
 import jax
 import pytest
 
-# Launchers share what they compiled. This process, which compiles for minutes, does
-# not: jaxlib 0.10.2 has crashed in it while it wrote an executable down.
+# This process, which compiles for minutes, keeps out of the launchers' cache: jaxlib
+# 0.10.2 has crashed in it while it wrote an executable down.
 jax.config.update("jax_enable_compilation_cache", False)
 
 # The same examples on every run and machine; compilation makes first calls slow.

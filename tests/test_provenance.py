@@ -1,3 +1,5 @@
+"""Where results come from: device and commit."""
+
 import os
 import shutil
 import subprocess

@@ -1,3 +1,5 @@
+"""Sums: values, gradients, and what XLA makes of them."""
+
 import re
 
 import jax

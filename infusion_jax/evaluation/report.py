@@ -10,16 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-import infusion_jax
-from infusion_jax import files, provenance, sweeps
+from infusion_jax import files, provenance, sweeps, thesis
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation.session import Measurement, Protocol
 from infusion_jax.model import Model
 
 FILE = "evaluation.json"
-
-_NUMBERS = pathlib.Path(infusion_jax.__file__).parent / "published.json"
 
 
 class Report:
@@ -118,31 +115,32 @@ def published(dataset: str, metric: str, config: Config) -> Published | None:
   place = _PUBLISHED.get((dataset, metric))
   if place is None:
     return None
-  own = sweeps.published_bound(config) if metric == "bound" else None
-  table, row, column = place
-  thesis = config.chain.num_steps == _NUM_STEPS or dataset != "mnist"
-  if own is not None and not thesis:
-    return Published(own, None, "table A.1")
-  numbers = json.loads(_NUMBERS.read_text())[table][row]
-  value, error = numbers if column is None else numbers[column]
-  where = " ".join(table.split("_")[:2]) + f".{table.split('_')[2]}"
-  where += "" if thesis else f", T = {_NUM_STEPS}"
+  where, row, column = place
+  found = thesis.numbers(_SECTIONS[where], row)
+  value, error = found if column is None else found[column]
+  if dataset == "mnist" and config.chain.num_steps != _NUM_STEPS:
+    own = sweeps.published_bound(config) if metric == "bound" else None
+    if own is not None:
+      return Published(own, None, "table A.1")
+    where += f", T = {_NUM_STEPS}"
   return Published(float(value), float(error), where)
 
 
 #: T of the thesis's MNIST model of table 3.1 and figure 3.4.
 _NUM_STEPS = 15
-
-
-_TABLE_3_1, _FIGURE_3_4 = "table_3_1_mnist_log_likelihood", "figure_3_4_mnist_parzen"
-_TABLE_3_2 = "table_3_2_cifar10_inception_score"
+#: Where the numbers of a table or figure stand in `published.json`.
+_SECTIONS = {
+  "table 3.1": "table_3_1_mnist_log_likelihood",
+  "table 3.2": "table_3_2_cifar10_inception_score",
+  "figure 3.4": "figure_3_4_mnist_parzen",
+}
 _PUBLISHED: dict[tuple[str, str], tuple[str, str, int | None]] = {
-  ("mnist", "bound"): (_TABLE_3_1, "Infusion (lower bound)", 0),
-  ("mnist", "train/bound"): (_TABLE_3_1, "Infusion (lower bound)", 1),
-  ("mnist", "importance"): (_TABLE_3_1, "Infusion (IS)", 0),
-  ("mnist", "train/importance"): (_TABLE_3_1, "Infusion (IS)", 1),
-  ("mnist", "isotropic"): (_TABLE_3_1, "Infusion + isotropic (IS)", 0),
-  ("mnist", "train/isotropic"): (_TABLE_3_1, "Infusion + isotropic (IS)", 1),
-  ("mnist", "parzen"): (_FIGURE_3_4, "Infusion", None),
-  ("cifar10", "inception_score"): (_TABLE_3_2, "Infusion", None),
+  ("mnist", "bound"): ("table 3.1", "Infusion (lower bound)", 0),
+  ("mnist", "train/bound"): ("table 3.1", "Infusion (lower bound)", 1),
+  ("mnist", "importance"): ("table 3.1", "Infusion (IS)", 0),
+  ("mnist", "train/importance"): ("table 3.1", "Infusion (IS)", 1),
+  ("mnist", "isotropic"): ("table 3.1", "Infusion + isotropic (IS)", 0),
+  ("mnist", "train/isotropic"): ("table 3.1", "Infusion + isotropic (IS)", 1),
+  ("mnist", "parzen"): ("figure 3.4", "Infusion", None),
+  ("cifar10", "inception_score"): ("table 3.2", "Infusion", None),
 }

@@ -21,6 +21,7 @@ from infusion_jax import (
   plots,
   sweep_report,
   sweeps,
+  thesis,
 )
 from infusion_jax.evaluation import Parts, Protocol, Report, Session
 from infusion_jax.figures import Frames
@@ -30,7 +31,7 @@ from infusion_jax.model import Model, keys_of, load, untrained
 from infusion_jax.model import epochs as kept_epochs
 from infusion_jax.reproduce import runs
 from infusion_jax.reproduce.descriptions import Options, Target
-from infusion_jax.reproduce.records import Number, Outcome, published
+from infusion_jax.reproduce.records import Number, Outcome
 from infusion_jax.reproduce.runs import Table, Trained
 from infusion_jax.training import metrics, signals
 
@@ -146,7 +147,7 @@ def likelihoods(materials: Materials) -> Outcome:
     protocol = Protocol(split=split, **options[split])
     for metric, name in _OURS.items():
       rows = _measured(materials, trained, metric, protocol)
-      value, error = published(_TABLE_3_1, name)[column]
+      value, error = thesis.numbers(_TABLE_3_1, name)[column]
       numbers += [
         _number(row, f"{name}, {split}", published=value, published_error=error)
         for row in rows
@@ -213,7 +214,7 @@ def _peers(
   table: str, ours: Sequence[str] | Any, column: int | None, suffix: str = ""
 ) -> list[Number]:
   """The lines of a published table that are about other methods."""
-  rows = published(table)
+  rows = thesis.numbers(table)
   found = []
   for name, values in rows.items():
     if name in ("columns", "protocol", *ours):
@@ -229,7 +230,7 @@ def parzen(materials: Materials) -> Outcome:
   """Figure 3.4: the Parzen estimate on all test images."""
   (trained,) = materials.trained
   table = "figure_3_4_mnist_parzen"
-  value, error = published(table, "Infusion")
+  value, error = thesis.numbers(table, "Infusion")
   protocol = Protocol(num_images=0, **materials.options)
   rows = _measured(materials, trained, "parzen", protocol)
   ours = [
@@ -246,7 +247,7 @@ def score(materials: Materials) -> Outcome:
   images = trained.model.sample(jax.random.key(0), options["samples"])
   real = pixels.scaled(trained.dataset.train[: options["real"]], trained.dataset.levels)
   found = extractors.score(extractor, images, np.asarray(real))
-  value, error = published(table, "Infusion")
+  value, error = thesis.numbers(table, "Infusion")
   names = extractors.NAMES["inception"]
   ours = Number(
     "Infusion",
@@ -380,7 +381,7 @@ def rates(materials: Materials) -> Outcome:
   remarks = [
     f"Protocol: {protocol}.",
     *(f"{sweep_report.order(panel, rows)}." for panel, rows in panels.items()),
-    published("table_a1_mnist_lower_bound_test", "note"),
+    thesis.numbers("table_a1_mnist_lower_bound_test", "note"),
   ]
   numbers = [*_published_rates(table), *_other_rates(table)]
   captions = {_slug(panel) + ".png": panel for panel in panels}
@@ -395,7 +396,7 @@ def _published_rates(table: Table) -> list[Number]:
     if row.published is not None
   }
   numbers = []
-  for steps, rates in published("table_a1_mnist_lower_bound_test").items():
+  for steps, rates in thesis.numbers("table_a1_mnist_lower_bound_test").items():
     if not isinstance(rates, dict):
       continue
     for rate, bound in rates.items():

@@ -11,7 +11,6 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import infusion_jax
 from infusion_jax import files, outputs, plots
 from infusion_jax.errors import UserError
 from infusion_jax.layout import Picture
@@ -19,8 +18,6 @@ from infusion_jax.layout import Picture
 FORMAT_VERSION = 1
 RESULT_FILE = "result.json"
 TABLE_FILE = "table.md"
-
-_NUMBERS = pathlib.Path(infusion_jax.__file__).parent / "published.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +88,6 @@ class Outcome:
   pictures: Mapping[str, Picture] = dataclasses.field(default_factory=dict)
   captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
   remarks: Sequence[str] = ()
-
-
-def published(*path: str) -> Any:
-  """A part of `published.json`: the whole of it, or what stands under some keys."""
-  found = json.loads(_NUMBERS.read_text())
-  for key in path:
-    found = found[key]
-  return found
 
 
 def place(out: pathlib.Path, target: str, scale: str) -> pathlib.Path:

@@ -3,10 +3,10 @@
 import pytest
 
 from experiments import reproduce
-from infusion_jax import sweeps
+from infusion_jax import sweeps, thesis
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import Protocol
-from infusion_jax.reproduce import records, runs
+from infusion_jax.reproduce import runs
 from infusion_jax.reproduce.descriptions import SCALES, Sweep
 from infusion_jax.reproduce.layouts import LAYOUTS
 from infusion_jax.reproduce.runs import Bench
@@ -15,7 +15,7 @@ from infusion_jax.training import sweep
 
 
 def test_every_table_and_figure_of_the_thesis_has_a_target():
-  numbers = records.published()
+  numbers = thesis.numbers()
   wanted = {(key,) for key in numbers if key.startswith(("table_", "figure_"))}
   wanted |= {("figures", key) for key in numbers["figures"]}
   assert {
@@ -79,7 +79,7 @@ def test_full_scale_is_the_thesis_s_protocol(everything):
     assert protocol.repetitions == 10
   table = runs.configs(BOOK.runs["table_a1"], bench(everything, "full"))
   bounds = [sweeps.published_bound(config) for config in table]
-  numbers = records.published("table_a1_mnist_lower_bound_test")
+  numbers = thesis.numbers("table_a1_mnist_lower_bound_test")
   rows = [
     bound
     for rates in numbers.values()
