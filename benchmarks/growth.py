@@ -21,8 +21,9 @@ from absl import app, flags
 
 from benchmarks import timing
 from benchmarks.workloads import Ours, Size
-from infusion_jax import files, plots, provenance
-from infusion_jax.training import epoch
+from infusion_jax.drawing import plots
+from infusion_jax.storage import files, provenance
+from infusion_jax.training import programs
 
 Numbers = dict[str, Any]
 
@@ -122,7 +123,7 @@ def _memory(sizes: Sequence[Size]) -> Numbers:
 def _temporary_bytes(size: Size) -> int:
   ours = Ours(size)
   arguments = ours.state, ours.run, ours.images, np.int32(1)
-  lowered = epoch.compiled(ours.recipe).train_steps.lower(*arguments)
+  lowered = programs.compiled(ours.recipe).train_steps.lower(*arguments)
   return lowered.compile().memory_analysis().temp_size_in_bytes
 
 

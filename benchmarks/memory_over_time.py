@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from infusion_jax import files, plots, provenance
+from infusion_jax.drawing import plots
+from infusion_jax.storage import files, provenance
 from infusion_jax.training import signals
 
 _MINUTES = flags.DEFINE_float("minutes", 30.0, "How long to train.", lower_bound=0.1)

@@ -17,8 +17,9 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import peers, timing, workloads
-from infusion_jax import files, plots, provenance
+from infusion_jax.drawing import plots
 from infusion_jax.metrics import parzen
+from infusion_jax.storage import files, provenance
 
 _ONLY = flags.DEFINE_list("only", [], "Benchmarks to run; by default all.")
 _JSON = flags.DEFINE_string("json", None, "File to write the numbers to.")

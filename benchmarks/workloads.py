@@ -10,11 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import likelihood, sampling
-from infusion_jax.config import ChainConfig, Config, ModelConfig, TrainConfig
+from infusion_jax.config import (
+  ChainConfig,
+  Config,
+  ModelConfig,
+  TrainConfig,
+)
 from infusion_jax.datasets import Dataset
 from infusion_jax.sampling import Weights
-from infusion_jax.training import epoch
-from infusion_jax.training.state import initial_state, make_recipe, make_run
+from infusion_jax.training import programs
+from infusion_jax.training.state import (
+  initial_state,
+  make_recipe,
+  make_run,
+)
 
 Array = jax.Array
 
@@ -97,7 +106,7 @@ class Ours:
   def train(self, num_steps: int) -> None:
     """Takes optimizer steps from the beginning of an epoch, as training does."""
     start = self.state._replace(step=jnp.zeros((), jnp.int32))
-    program = epoch.compiled(self.recipe)
+    program = programs.compiled(self.recipe)
     self.state = jax.block_until_ready(
       program.train_steps(start, self.run, self.images, jnp.asarray(num_steps))
     )

@@ -9,11 +9,13 @@ import pathlib
 from absl import flags
 
 from experiments import common, selection
-from infusion_jax import evaluation, files, plots
+from infusion_jax import evaluation
 from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
+from infusion_jax.drawing import plots
 from infusion_jax.evaluation import Protocol
 from infusion_jax.model import Model, load
+from infusion_jax.storage import files
 from infusion_jax.training.workdir import unwritable
 
 _LOCK_FILE = "evaluation.lock"

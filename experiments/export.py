@@ -9,7 +9,8 @@ configuration, and how it was trained. `infusion_jax.load` and --workdir take it
 from absl import flags
 
 from experiments import common
-from infusion_jax import model, provenance
+from infusion_jax import model
+from infusion_jax.storage import provenance
 from infusion_jax.training import workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir or checkpoint of the model.")

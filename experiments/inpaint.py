@@ -13,9 +13,12 @@ import numpy as np
 from absl import flags
 
 from experiments import common, selection
-from infusion_jax import inpainting, model, outputs, plots
+from infusion_jax import model
+from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model
+from infusion_jax.storage import outputs
+from infusion_jax.views import inpainting
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir or checkpoint of the model.")
 _IMAGES = flags.DEFINE_string(

@@ -7,8 +7,10 @@ The file opens from disk, without a network.
 from absl import flags
 
 from experiments import common, selection
-from infusion_jax import model, outputs, report
+from infusion_jax import model
 from infusion_jax.errors import UserError
+from infusion_jax.storage import outputs
+from infusion_jax.views import html_report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run.")
 _OUT = flags.DEFINE_string("out", None, "The .html file; default WORKDIR/report.html.")
@@ -35,7 +37,7 @@ def main(argv: list[str]) -> None:
     if _DATA_PATH.value:
       raise
     missing = str(error)
-  text = report.of_run(
+  text = html_report.of_run(
     trained, workdir, dataset, missing=missing, num_steps=_NUM_STEPS.value
   )
   outputs.save_bytes(out, text.encode())

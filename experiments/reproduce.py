@@ -21,12 +21,12 @@ from typing import Any
 from absl import flags
 
 from experiments import common
-from infusion_jax import plots
+from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
-from infusion_jax.reproduce import index, runs, targets
-from infusion_jax.reproduce.descriptions import SCALES, Book
-from infusion_jax.reproduce.runner import Runner, Task
-from infusion_jax.reproduce.runs import Bench
+from infusion_jax.paper import index, runs, targets
+from infusion_jax.paper.descriptions import SCALES, Book
+from infusion_jax.paper.runner import Runner, Task
+from infusion_jax.paper.runs import Bench
 from infusion_jax.training import signals
 
 _TARGET = flags.DEFINE_string("target", "all", "Names, separated by commas, or all.")

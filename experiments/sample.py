@@ -19,11 +19,14 @@ import numpy as np
 from absl import flags
 
 from experiments import common, selection
-from infusion_jax import figures, model, outputs, plots
+from infusion_jax import model
 from infusion_jax.datasets import Dataset
+from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
-from infusion_jax.figures import Frames
 from infusion_jax.model import Model
+from infusion_jax.storage import outputs
+from infusion_jax.views import figures
+from infusion_jax.views.figures import Frames
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir or checkpoint of the model.")
 _SEEDS = flags.DEFINE_string(

@@ -16,13 +16,22 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import common
-from infusion_jax import jobs, plots, sweep_report, sweeps
 from infusion_jax.config import Config
+from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
-from infusion_jax.jobs import Done
-from infusion_jax.training import cost, groups, signals, stacked, sweep
-from infusion_jax.training.groups import Folder, Group, Plan
-from infusion_jax.training.sweep import Job, Protocol
+from infusion_jax.sweep import (
+  cost,
+  group_training,
+  ledger,
+  overrides,
+  ray_jobs,
+  tables,
+  vmapped,
+)
+from infusion_jax.sweep.group_training import Job, Protocol
+from infusion_jax.sweep.ledger import Folder, Group, Plan
+from infusion_jax.sweep.ray_jobs import Done
+from infusion_jax.training import signals
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Sweep file, e.g. configs/sweeps/digits.py.", lock_config=True
@@ -51,19 +60,19 @@ _TOGETHER = flags.DEFINE_integer(
   lower_bound=0,
 )
 _PROTOCOL = common.dataclass_flags(Protocol)
-_RAY = common.dataclass_flags(jobs.Ray)
+_RAY = common.dataclass_flags(ray_jobs.Ray)
 
 
 @common.needs("config", "workdir")
 def main(argv: list[str]) -> None:
   """Plans, trains group by group, and keeps the table up to date."""
   del argv
-  stacked.use_cores()
+  vmapped.use_cores()
   protocol, ray = _PROTOCOL(), _RAY()
   folder = Folder(pathlib.Path(_WORKDIR.value))
   wanted = _wanted()
-  sweep.check(wanted)
-  plan = sweep.split(groups.plan(folder, wanted), _memory())
+  group_training.check(wanted)
+  plan = group_training.split(ledger.plan(folder, wanted), _memory())
   print(describe(plan, folder))
   if _DRY_RUN.value:
     return
@@ -71,7 +80,7 @@ def main(argv: list[str]) -> None:
     _train(plan, folder, protocol, ray)
 
 
-def _train(plan: Plan, folder: Folder, protocol: Protocol, ray: jobs.Ray) -> None:
+def _train(plan: Plan, folder: Folder, protocol: Protocol, ray: ray_jobs.Ray) -> None:
   """Trains and measures what is not finished yet."""
   folder.claim(plan.new)
   todo = _jobs(plan, folder, protocol)
@@ -80,7 +89,7 @@ def _train(plan: Plan, folder: Folder, protocol: Protocol, ray: jobs.Ray) -> Non
     with _engine(ray), signals.asking() as asked:
       for job in _work(todo, ray, asked):
         done.append(job)
-        sweep_report.write(folder, _rows(folder, plan, protocol), protocol)
+        tables.write(folder, _rows(folder, plan, protocol), protocol)
       finished = [job for job in done if job.error is None]
       if asked() and len(finished) < len(todo):
         raise signals.Stopped("stopped; the groups in work have saved their state")
@@ -102,7 +111,7 @@ def _wanted() -> list[Config]:
       f"config has the keys {', '.join(values)}; a sweep has 'base' and 'runs'"
       " (see configs/sweeps/)"
     )
-  return sweeps.configs(Config.from_dict(values["base"]), values["runs"])
+  return overrides.configs(Config.from_dict(values["base"]), values["runs"])
 
 
 def _memory() -> int:
@@ -113,7 +122,7 @@ def _memory() -> int:
 
 def describe(plan: Plan, folder: Folder) -> str:
   """What there is to do, as a table and a sentence."""
-  costs = {group: sweep.group_cost(group) for group in plan.groups}
+  costs = {group: group_training.group_cost(group) for group in plan.groups}
   epoch = {g: costs[g].flops_per_epoch * len(g.configs) for g in plan.groups}
   pace = folder.seconds_per_flop(epoch)
   rows, left = [], 0.0
@@ -158,7 +167,7 @@ def describe(plan: Plan, folder: Folder) -> str:
 
 def _bytes(one: cost.Cost, group: Group) -> int:
   return cost.total_bytes(
-    one, len(group.configs), stacked.device_count(len(group.configs))
+    one, len(group.configs), vmapped.device_count(len(group.configs))
   )
 
 
@@ -185,26 +194,26 @@ def _jobs(plan: Plan, folder: Folder, protocol: Protocol) -> list[Job]:
   ]
 
 
-def _engine(ray: jobs.Ray) -> contextlib.AbstractContextManager[None]:
+def _engine(ray: ray_jobs.Ray) -> contextlib.AbstractContextManager[None]:
   """What has to be there before groups can be handed to it."""
-  return jobs.connected(ray) if _ENGINE.value == "ray" else contextlib.nullcontext()
+  return ray_jobs.connected(ray) if _ENGINE.value == "ray" else contextlib.nullcontext()
 
 
 def _work(
-  todo: Sequence[Job], ray: jobs.Ray, asked: Callable[[], bool]
+  todo: Sequence[Job], ray: ray_jobs.Ray, asked: Callable[[], bool]
 ) -> Iterator[Done]:
   """Trains and measures; yields jobs as they end."""
   if _ENGINE.value == "ray":
-    return jobs.on_ray(sweep.run, todo, ray, asked=asked, say=_say)
-  return jobs.here(sweep.run, todo, asked=asked)
+    return ray_jobs.on_ray(group_training.run, todo, ray, asked=asked, say=_say)
+  return ray_jobs.here(group_training.run, todo, asked=asked)
 
 
 def _say(text: str) -> None:
   print(text, file=sys.stderr)
 
 
-def _rows(folder: Folder, plan: Plan, protocol: Protocol) -> list[sweep_report.Row]:
-  return sweep_report.collect(folder, plan.groups, protocol)
+def _rows(folder: Folder, plan: Plan, protocol: Protocol) -> list[tables.Row]:
+  return tables.collect(folder, plan.groups, protocol)
 
 
 def _conclude(
@@ -212,12 +221,12 @@ def _conclude(
 ) -> None:
   """Writes the table a last time and prints it, with the order of the rates."""
   rows = _rows(folder, plan, protocol)
-  files = sweep_report.write(folder, rows, protocol)
-  for panel, members in sweep_report.panels(rows).items():
-    print(f"\n{panel}\n{sweep_report.panel_table(members)}")
+  files = tables.write(folder, rows, protocol)
+  for panel, members in tables.panels(rows).items():
+    print(f"\n{panel}\n{tables.panel_table(members)}")
   print("\nOrder of the rates, best first:")
-  for panel, members in sweep_report.panels(rows).items():
-    print(f"  {sweep_report.order(panel, members)}")
+  for panel, members in tables.panels(rows).items():
+    print(f"  {tables.order(panel, members)}")
   print(f"\nin {folder.path}: {', '.join(files)}; weights under runs/")
   if failed:
     raise UserError(

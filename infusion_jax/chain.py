@@ -26,7 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import random
-from infusion_jax.gaussian import Draw, Gaussian, mixture_sample, sample
+from infusion_jax.gaussian import (
+  Draw,
+  Gaussian,
+  mixture_sample,
+  sample,
+)
 
 Array = jax.Array
 PyTree = Any

@@ -18,13 +18,17 @@ import numpy as np
 from infusion_jax import random, sampling
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
-from infusion_jax.files import StrPath
 from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.importance import Estimates
 from infusion_jax.networks import Network, build
 from infusion_jax.sampling import Chains, Weights
+from infusion_jax.storage.checkpoints import (
+  FOLDER,
+  Checkpoints,
+  newest_intact,
+)
+from infusion_jax.storage.files import StrPath
 from infusion_jax.training import snapshot
-from infusion_jax.training.checkpoints import FOLDER, Checkpoints, newest_intact
 
 Array = jax.Array
 PyTree = Any

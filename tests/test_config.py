@@ -6,7 +6,12 @@ import re
 import ml_collections
 import pytest
 
-from infusion_jax.config import ChainConfig, Config, TrainConfig, differences
+from infusion_jax.config import (
+  ChainConfig,
+  Config,
+  TrainConfig,
+  differences,
+)
 from infusion_jax.errors import UserError
 
 

@@ -21,7 +21,8 @@ from infusion_jax import model as models
 from infusion_jax.chain import repeat_for_batch
 from infusion_jax.datasets import digits
 from infusion_jax.errors import UserError
-from infusion_jax.training import checkpoints, snapshot, state
+from infusion_jax.storage import checkpoints
+from infusion_jax.training import snapshot, state
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ Expected result: sweep.md, one row a schedule, and the validation curves.
 import ml_collections
 
 from configs import digits
-from infusion_jax.sweeps import chained, product, sweep
+from infusion_jax.sweep.overrides import chained, product, sweep
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ unchanged, 13.9 with three times the epochs, 7.9 with the lower-bound criterion 
 import ml_collections
 
 from configs import digits
-from infusion_jax.sweeps import Override, product, sweep
+from infusion_jax.sweep.overrides import Override, product, sweep
 
 SEEDS = (0, 1)
 #: Each is compared with the first, which changes nothing.

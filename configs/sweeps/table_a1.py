@@ -16,7 +16,12 @@ import ml_collections
 
 from configs import mnist
 from infusion_jax.errors import UserError
-from infusion_jax.sweeps import Override, chained, product, sweep
+from infusion_jax.sweep.overrides import (
+  Override,
+  chained,
+  product,
+  sweep,
+)
 
 #: Rates of the sub-tables. Figure A.1 names only the best of (e) and (f).
 RATES = {

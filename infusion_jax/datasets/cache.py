@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable
 
-from infusion_jax.datasets import files, npz
+from infusion_jax.datasets import npz, paths
 from infusion_jax.datasets.dataset import Dataset
 from infusion_jax.errors import UserError
 
@@ -93,7 +93,7 @@ def _write(entry: pathlib.Path, dataset: Dataset) -> None:
     temporary.replace(entry)
   except OSError as error:
     _LOGGER.warning(
-      "cannot cache the decoded data in %s (%s)", entry.parent, files.one_line(error)
+      "cannot cache the decoded data in %s (%s)", entry.parent, paths.one_line(error)
     )
   finally:
     # After the replacement there is nothing left to remove.

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from infusion_jax.datasets import files, splits
+from infusion_jax.datasets import paths, splits
 from infusion_jax.datasets.dataset import Dataset
 from infusion_jax.errors import UserError
 
@@ -40,7 +40,7 @@ def load(
       file of images.
   """
   del cache_dir
-  folder = files.existing_path(path, "idx")
+  folder = paths.existing_path(path, "idx")
   train_file, test_file = (_find(folder, part) for part in ("train", "t10k"))
   train, validation = splits.carve_validation(
     read_images(train_file), f"idx file {train_file}"
@@ -63,7 +63,7 @@ def labels(
     UserError: A file is missing or unsound.
   """
   del name, cache_dir
-  folder = files.existing_path(path, "idx")
+  folder = paths.existing_path(path, "idx")
   train_file, test_file = (_find(folder, part, "labels") for part in ("train", "t10k"))
   train, validation = splits.carve_validation(
     read_labels(train_file), f"idx file {train_file}"
@@ -107,13 +107,13 @@ def _read(path: pathlib.Path, magic: int) -> np.ndarray:
     with gzip.open(path) if compressed else path.open("rb") as stream:
       shape = _parse_header(stream.read(_header(magic).size), magic, path)
       expected = math.prod(shape)
-      ratio = files.MAX_DEFLATE_RATIO if compressed else 1
+      ratio = paths.MAX_DEFLATE_RATIO if compressed else 1
       if expected > size * ratio:
         raise _length_error(path, shape, f"the whole file has {size} bytes")
-      data = files.read_at_most(stream, expected)
+      data = paths.read_at_most(stream, expected)
   except (OSError, EOFError, zlib.error) as error:
     raise UserError(
-      f"idx file {path}: cannot be read ({files.one_line(error)})"
+      f"idx file {path}: cannot be read ({paths.one_line(error)})"
     ) from error
   if len(data) != expected:
     found = "more" if len(data) > expected else f"{len(data)} bytes"

@@ -16,7 +16,7 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from infusion_jax.datasets import cache, files, splits
+from infusion_jax.datasets import cache, paths, splits
 from infusion_jax.datasets.dataset import SPLITS, Dataset
 from infusion_jax.datasets.geometry import Geometry
 from infusion_jax.errors import UserError
@@ -240,8 +240,8 @@ def _all_pictures(path: str | None) -> list[Picture]:
 def _roots(path: str | None) -> list[pathlib.Path]:
   """Returns the folders and zips that `path` names."""
   if path and "," in path and not os.path.lexists(pathlib.Path(path).expanduser()):
-    return [files.existing_path(part.strip(), "images") for part in path.split(",")]
-  return [files.existing_path(path, "images")]
+    return [paths.existing_path(part.strip(), "images") for part in path.split(",")]
+  return [paths.existing_path(path, "images")]
 
 
 def _split_of_root(root: pathlib.Path) -> str:
@@ -321,7 +321,7 @@ def _opened_zip(root: pathlib.Path) -> Iterator[zipfile.ZipFile]:
   except Exception as error:
     raise UserError(
       f"data.path names {str(root)!r}, which is neither a folder nor a sound zip"
-      f" ({files.one_line(error)})"
+      f" ({paths.one_line(error)})"
     ) from error
   with archive:
     yield archive
@@ -430,7 +430,7 @@ def _reader(root: pathlib.Path) -> Iterator[Callable[[str], bytes]]:
 
     def read(name: str) -> bytes:
       with (root / name).open("rb") as stream:
-        return bytes(files.read_at_most(stream, MAX_BYTES))
+        return bytes(paths.read_at_most(stream, MAX_BYTES))
 
     yield read
     return
@@ -439,7 +439,7 @@ def _reader(root: pathlib.Path) -> Iterator[Callable[[str], bytes]]:
 
     def read(name: str) -> bytes:
       with lock, archive.open(name) as stream:
-        return bytes(files.read_at_most(stream, MAX_BYTES))
+        return bytes(paths.read_at_most(stream, MAX_BYTES))
 
     yield read
 
@@ -480,4 +480,4 @@ def _decode_one(
     return "is no picture, or its beginning is damaged"
   # Broken pictures make decoders and the zip library raise nearly anything.
   except Exception as error:
-    return files.one_line(error)
+    return paths.one_line(error)

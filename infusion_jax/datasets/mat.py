@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from infusion_jax.datasets import files, splits
+from infusion_jax.datasets import paths, splits
 from infusion_jax.datasets.dataset import MAX_LEVELS, Dataset
 from infusion_jax.errors import UserError
 
@@ -40,7 +40,7 @@ def load(
   del cache_dir
   if not 1 <= fold <= _NUM_FOLDS:
     raise UserError(f"data.fold is {fold}; allowed are 1 to {_NUM_FOLDS}")
-  file = files.existing_path(path, "mat")
+  file = paths.existing_path(path, "mat")
   arrays = _read(file)
   images = _checked_images(arrays, file)
   if "folds" not in arrays:
@@ -66,7 +66,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
   # Damaged files make scipy raise nearly anything.
   except Exception as error:
     raise UserError(
-      f"mat file {path}: cannot be read ({files.one_line(error)})"
+      f"mat file {path}: cannot be read ({paths.one_line(error)})"
     ) from error
 
 

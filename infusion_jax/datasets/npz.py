@@ -8,8 +8,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from infusion_jax.datasets import files, splits
-from infusion_jax.datasets.dataset import MAX_LEVELS, Dataset, check_levels
+from infusion_jax.datasets import paths, splits
+from infusion_jax.datasets.dataset import (
+  MAX_LEVELS,
+  Dataset,
+  check_levels,
+)
 from infusion_jax.errors import UserError
 
 _HEADER_READERS = {
@@ -42,7 +46,7 @@ def load(
       else than integers from 0 to levels - 1.
   """
   del cache_dir
-  file = files.existing_path(path, "npz")
+  file = paths.existing_path(path, "npz")
   arrays = read_arrays(file, ("train", "validation", "test", "images", "levels"))
   levels = _levels(arrays, file)
   images = {
@@ -78,7 +82,7 @@ def read_arrays(path: pathlib.Path, keys: tuple[str, ...]) -> dict[str, np.ndarr
   # Damaged zip files make the standard library raise nearly anything.
   except Exception as error:
     raise UserError(
-      f"npz file {path}: cannot be read ({files.one_line(error)})"
+      f"npz file {path}: cannot be read ({paths.one_line(error)})"
     ) from error
 
 
@@ -88,7 +92,7 @@ def _read_member(
   info = archive.getinfo(member)
   if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
     raise UserError(f"{where} is packed by method {info.compress_type}; use deflate")
-  if info.file_size > file_size * files.MAX_DEFLATE_RATIO:
+  if info.file_size > file_size * paths.MAX_DEFLATE_RATIO:
     raise UserError(
       f"{where} claims {info.file_size} bytes, more than a file of {file_size}"
       " bytes can hold"
@@ -96,7 +100,7 @@ def _read_member(
   with archive.open(info) as stream:
     shape, fortran_order, dtype = _read_header(stream, where)
     expected = math.prod(shape) * dtype.itemsize
-    data = files.read_at_most(stream, min(expected, info.file_size))
+    data = paths.read_at_most(stream, min(expected, info.file_size))
   if min(shape, default=0) < 0 or len(data) != expected:
     raise UserError(
       f"{where} of shape {shape} and dtype {dtype} needs {expected} bytes, which"

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from infusion_jax.datasets import files, tfds
+from infusion_jax.datasets import paths, tfds
 from infusion_jax.errors import UserError
 
 
@@ -115,7 +115,7 @@ def _make_folder(root: pathlib.Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
-      f"data_dir is {str(root)!r}; it cannot be made ({files.one_line(error)})"
+      f"data_dir is {str(root)!r}; it cannot be made ({paths.one_line(error)})"
     ) from error
 
 
@@ -150,5 +150,5 @@ def _run(builder: Any, archives: pathlib.Path | None, scratch: pathlib.Path) -> 
   except Exception as error:
     raise UserError(
       f"dataset {builder.name!r} could not be prepared in {builder.data_path}"
-      f" ({type(error).__name__}: {files.one_line(error)})"
+      f" ({type(error).__name__}: {paths.one_line(error)})"
     ) from error

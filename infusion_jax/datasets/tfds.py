@@ -16,7 +16,7 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from infusion_jax.datasets import cache, files, splits
+from infusion_jax.datasets import cache, paths, splits
 from infusion_jax.datasets.dataset import SPLITS, Dataset
 from infusion_jax.datasets.geometry import Geometry
 from infusion_jax.errors import UserError
@@ -180,7 +180,7 @@ def import_tfds() -> types.ModuleType:
   except (ImportError, AttributeError) as error:
     raise UserError(
       "data.source is 'tfds'; it needs the packages tensorflow_datasets,"
-      f" array_record and importlib_resources ({files.one_line(error)})"
+      f" array_record and importlib_resources ({paths.one_line(error)})"
     ) from error
   return tensorflow_datasets
 
@@ -222,7 +222,7 @@ def _read_splits(
   # tfds, protobuf, riegeli and PIL each have their own ways to fail on bad files.
   except Exception as error:
     raise UserError(
-      f"tfds folder {folder}: cannot be read ({files.one_line(error)})"
+      f"tfds folder {folder}: cannot be read ({paths.one_line(error)})"
     ) from error
   if "validation" not in rows:
     rows["train"], rows["validation"] = splits.carve_validation(

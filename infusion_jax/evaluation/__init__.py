@@ -8,18 +8,23 @@ was: whole measurements to `evaluation.json`, pieces of long ones beside it.
 from collections.abc import Callable, Iterable
 
 from infusion_jax.errors import UserError
-from infusion_jax.evaluation.annealing import ais, ais_isotropic
-from infusion_jax.evaluation.chains import (
+from infusion_jax.evaluation.ais import ais, ais_isotropic
+from infusion_jax.evaluation.likelihoods import (
   bound,
   importance,
   isotropic,
   tuned_importance,
 )
-from infusion_jax.evaluation.report import Published, Report, identity, published
-from infusion_jax.evaluation.scores import (
+from infusion_jax.evaluation.pictures import (
   check_extractors,
   classifier_scores,
   inception_scores,
+)
+from infusion_jax.evaluation.results import (
+  Published,
+  Report,
+  identity,
+  published,
 )
 from infusion_jax.evaluation.session import (
   PARTS_FILE,

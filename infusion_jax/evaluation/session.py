@@ -19,7 +19,7 @@ from infusion_jax.errors import UserError
 from infusion_jax.likelihood import Summary
 from infusion_jax.metrics import parzen
 from infusion_jax.model import Model
-from infusion_jax.training import epoch
+from infusion_jax.training import programs
 from infusion_jax.training.state import make_recipe
 
 Array = jax.Array
@@ -249,7 +249,7 @@ def with_population_statistics(model: Model, dataset: Dataset, seed: int = 0) ->
     return model
   recipe = make_recipe(model.config, dataset)
   weights = model.weights
-  statistics = epoch.compiled(recipe).population_statistics(
+  statistics = programs.compiled(recipe).population_statistics(
     weights.parameters,
     random.named(jax.random.key(seed), "population"),
     weights.infusion,

@@ -22,7 +22,7 @@ import optax
 import tqdm
 from flax import traverse_util
 
-from infusion_jax import files, pixels, random
+from infusion_jax import pixels, random
 from infusion_jax.errors import UserError
 from infusion_jax.metrics.extractors import (
   Extractor,
@@ -31,6 +31,7 @@ from infusion_jax.metrics.extractors import (
   in_batches,
 )
 from infusion_jax.networks.layers import Conv, default_lowering
+from infusion_jax.storage import files
 
 Array = jax.Array
 PyTree = Any

@@ -28,7 +28,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from infusion_jax import files
 from infusion_jax.errors import UserError
 from infusion_jax.metrics.extractors import (
   Extractor,
@@ -36,6 +35,7 @@ from infusion_jax.metrics.extractors import (
   Predictions,
   in_batches,
 )
+from infusion_jax.storage import files
 
 Array = jax.Array
 Pool = Callable[[Array], Array]

@@ -20,18 +20,26 @@ import numpy as np
 import tqdm
 from jax.sharding import Mesh
 
-from infusion_jax import files, pixels, plots, random, sampling
+from infusion_jax import pixels, random, sampling
 from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
+from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
 from infusion_jax.sampling import Weights
-from infusion_jax.training import devices, hosts, signals, snapshot, workdir
-from infusion_jax.training.checkpoints import Checkpoints, newest_intact
+from infusion_jax.storage import files
+from infusion_jax.storage.checkpoints import Checkpoints, newest_intact
+from infusion_jax.training import (
+  devices,
+  hosts,
+  signals,
+  snapshot,
+  workdir,
+)
 from infusion_jax.training.devices import Images
-from infusion_jax.training.epoch import Program, compiled
-from infusion_jax.training.metrics import MetricsWriter, Silent
+from infusion_jax.training.metrics_log import MetricsWriter, Silent
 from infusion_jax.training.nonfinite import NonFiniteError, explain
+from infusion_jax.training.programs import Program, compiled
 from infusion_jax.training.state import (
   Recipe,
   Run,

@@ -8,7 +8,7 @@ import optax
 from jax.experimental import checkify
 
 from infusion_jax.objectives import Terms
-from infusion_jax.training import epoch
+from infusion_jax.training import programs
 from infusion_jax.training.state import Recipe, Run, TrainState
 
 _MOST_NAMES = 3
@@ -40,10 +40,10 @@ def explain(recipe: Recipe, run: Run, images: np.ndarray, state: TrainState) -> 
   """
   # One device suffices, and it has all that goes wrong in its own numbers.
   recipe = dataclasses.replace(recipe, mesh=None)
-  batch = epoch.batch_of(recipe, state, run, images)
+  batch = programs.batch_of(recipe, state, run, images)
 
   def watched(state: TrainState, batch: jax.Array) -> dict[str, object]:
-    found = epoch.criterion(recipe, state, run, batch, with_terms=True)
+    found = programs.criterion(recipe, state, run, batch, with_terms=True)
     terms = found.terms._asdict()
     return {"loss": found.loss, "gradient": found.gradient, "terms": terms}
 

@@ -11,8 +11,13 @@ from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
-from infusion_jax.training.checkpoints import Checkpoints, newest_intact
-from infusion_jax.training.state import Recipe, Run, TrainState, initial_state
+from infusion_jax.storage.checkpoints import Checkpoints, newest_intact
+from infusion_jax.training.state import (
+  Recipe,
+  Run,
+  TrainState,
+  initial_state,
+)
 
 PyTree = Any
 

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from infusion_jax import files, provenance
 from infusion_jax.config import Config, differences
 from infusion_jax.errors import UserError
+from infusion_jax.storage import files, provenance
 
 CONFIG_FILE = "config.json"
 LAUNCHES_FILE = "launches.jsonl"

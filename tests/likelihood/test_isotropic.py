@@ -5,7 +5,8 @@ import pytest
 import toys
 
 from infusion_jax import UserError
-from infusion_jax.likelihood import annealed, importance, isotropic, temperatures
+from infusion_jax.likelihood import importance, isotropic
+from infusion_jax.likelihood.annealing import estimator, temperatures
 
 RATES = np.array([0.0, 0.1, 0.2])
 
@@ -44,9 +45,9 @@ def test_every_estimator_takes_the_isotropic_model(toy, key, x):
   )
   np.testing.assert_allclose(found.importance[0], exact, atol=0.2)
   betas = temperatures.geometric(40, 1e-2)
-  plan = annealed.Schedule(betas, np.full(41, 0.5))
+  plan = estimator.Schedule(betas, np.full(41, 0.5))
   keys = importance.image_keys(key, np.arange(len(x)))
-  other = annealed.estimate(keys, transition, steps, toy.prior, x, plan, num_chains=8)
+  other = estimator.estimate(keys, transition, steps, toy.prior, x, plan, num_chains=8)
   np.testing.assert_allclose(other, exact, atol=0.5)
   assert abs(np.mean(other - exact)) < 0.15
 

@@ -6,12 +6,16 @@ import pytest
 from launching import DIGITS
 
 import infusion_jax
-from infusion_jax import datasets, inpainting, plots, schedules, sweeps
+from infusion_jax import datasets, schedules
 from infusion_jax import model as models
 from infusion_jax.config import ChainConfig, Config
 from infusion_jax.datasets import Dataset
+from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
-from infusion_jax.likelihood import summary, temperatures
+from infusion_jax.likelihood import summary
+from infusion_jax.likelihood.annealing import temperatures
+from infusion_jax.sweep import overrides
+from infusion_jax.views import inpainting
 
 KEY = jax.random.key(0)
 GOOD = np.zeros((2, 8, 8, 1), np.float32)
@@ -136,7 +140,7 @@ OF_THE_LIBRARY = {
     "'exam'",
   ),
   "a zip of unequal lists": (
-    lambda: sweeps.zipped(sweeps.sweep("a", [1]), sweeps.sweep("b", [1, 2])),
+    lambda: overrides.zipped(overrides.sweep("a", [1]), overrides.sweep("b", [1, 2])),
     r"\[1, 2\]",
   ),
   "a grid of NaN": (lambda: plots.grid(with_pixel(np.nan)), "1 NaN in 128"),

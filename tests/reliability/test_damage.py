@@ -15,7 +15,8 @@ from reliability import bad_files
 
 import infusion_jax
 from infusion_jax.errors import UserError
-from infusion_jax.training import checkpoints, loop
+from infusion_jax.storage import checkpoints
+from infusion_jax.training import loop
 
 
 @pytest.fixture(scope="session")

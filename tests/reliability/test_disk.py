@@ -14,7 +14,8 @@ from reliability import processes
 
 import infusion_jax
 from infusion_jax.errors import UserError
-from infusion_jax.training import checkpoints, loop, metrics
+from infusion_jax.storage import checkpoints
+from infusion_jax.training import loop, metrics_log
 
 
 def fit(folder, **train):
@@ -82,7 +83,7 @@ def test_no_space_for_any_file(name, tmp_path, monkeypatch):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   patched = {
-    "metrics": (metrics.MetricsWriter, "write"),
+    "metrics": (metrics_log.MetricsWriter, "write"),
     "timing": (loop, "_note_time"),
     "launches": (loop.workdir.files, "append_json"),
     "config": (loop.workdir.files, "write_json"),
@@ -94,7 +95,7 @@ def test_no_space_for_any_file(name, tmp_path, monkeypatch):
   assert intact(folder) >= before
   assert runs.rows(folder).startswith(rows)
   fit(folder, num_epochs=4)
-  assert len(metrics.read(folder / metrics.FILE)) == 8
+  assert len(metrics_log.read(folder / metrics_log.FILE)) == 8
 
 
 def test_a_read_only_disk(small_disk):

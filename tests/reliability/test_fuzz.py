@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from reliability import bad_files
 
-from infusion_jax import inpainting
 from infusion_jax.datasets import Dataset, idx, images, npz
 from infusion_jax.errors import UserError
+from infusion_jax.views import inpainting
 
 #: Examples of each test; INFUSION_JAX_FUZZ=100 makes them a hundred times as many.
 EXAMPLES = 150 * int(os.environ.get("INFUSION_JAX_FUZZ", "1"))

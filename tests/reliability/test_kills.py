@@ -14,7 +14,8 @@ from reliability import processes
 
 import infusion_jax
 from infusion_jax import datasets
-from infusion_jax.training import checkpoints, metrics, snapshot, workdir
+from infusion_jax.storage import checkpoints
+from infusion_jax.training import metrics_log, snapshot, workdir
 from infusion_jax.training.state import make_recipe, make_run
 
 #: When to kill: while starting or compiling, after some time of training, while
@@ -65,7 +66,7 @@ def _wait(folder: pathlib.Path, moment: str, process, random) -> None:
   signs = {
     "save": lambda: _any(folder / "checkpoints", "tmp"),
     "picture": lambda: _any(folder / "samples", ".tmp"),
-    "metrics": _grown(folder / metrics.FILE),
+    "metrics": _grown(folder / metrics_log.FILE),
   }
   _poll(process, signs[moment])
   time.sleep(random.uniform(0.0, 0.05))
@@ -102,9 +103,11 @@ def everything(folder: pathlib.Path):
 def assert_same(whole: pathlib.Path, killed: pathlib.Path) -> None:
   for a, b in zip(everything(whole), everything(killed), strict=True):
     jax.tree.map(np.testing.assert_array_equal, a, b)
-  assert (whole / metrics.FILE).read_bytes() == (killed / metrics.FILE).read_bytes()
+  assert (whole / metrics_log.FILE).read_bytes() == (
+    killed / metrics_log.FILE
+  ).read_bytes()
   assert tree(whole / "samples") == tree(killed / "samples")
-  rows = metrics.read(killed / metrics.FILE)
+  rows = metrics_log.read(killed / metrics_log.FILE)
   each = [(row["epoch"], row["split"]) for row in rows]
   assert len(set(each)) == len(each)
   assert not [path for path in killed.rglob("*") if "tmp" in path.name]

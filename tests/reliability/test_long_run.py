@@ -4,7 +4,7 @@ import gc
 
 import jax.numpy as jnp
 
-from infusion_jax.training.checkpoints import Checkpoints
+from infusion_jax.storage.checkpoints import Checkpoints
 
 _SAVES = 5
 

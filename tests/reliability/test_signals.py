@@ -8,7 +8,8 @@ import launching
 import pytest
 from reliability import processes
 
-from infusion_jax.training import checkpoints, signals
+from infusion_jax.storage import checkpoints
+from infusion_jax.training import signals
 
 _LONG = "--config.train.num_epochs=100000"
 

@@ -8,8 +8,8 @@ import runs
 from launching import launch, tree
 from reliability import processes
 
-from infusion_jax import files
 from infusion_jax.errors import UserError
+from infusion_jax.storage import files
 from infusion_jax.training import loop, workdir
 
 

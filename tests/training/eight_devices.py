@@ -12,8 +12,12 @@ import runs
 
 from infusion_jax import objectives
 from infusion_jax.errors import UserError
-from infusion_jax.training import devices, epoch, loop, metrics
-from infusion_jax.training.state import initial_state, make_recipe, make_run
+from infusion_jax.training import devices, loop, metrics_log, programs
+from infusion_jax.training.state import (
+  initial_state,
+  make_recipe,
+  make_run,
+)
 
 BATCH = 16
 
@@ -71,7 +75,7 @@ def test_a_training_step_changes_the_state_as_one_device_does(mesh):
     recipe = make_recipe(config, data, mesh)
     state = devices.copied(initial_state(recipe, run.key), mesh)
     images = devices.shared(data.train, mesh)
-    program = epoch.compiled(recipe)
+    program = programs.compiled(recipe)
     return program.train_steps(state, devices.copied(run, mesh), images, np.int32(1))
 
   one, eight = after(None), after(mesh)
@@ -87,7 +91,7 @@ def test_measurements_share_batches_that_cannot_be_shared_evenly(mesh):
 
   def measured(mesh):
     recipe = make_recipe(config, data, mesh)
-    program, placed = epoch.compiled(recipe), devices.copied(run, mesh)
+    program, placed = programs.compiled(recipe), devices.copied(run, mesh)
     state = devices.copied(initial_state(recipe, run.key), mesh)
     arguments = state.parameters, placed.key, placed.infusion
     validation, train = (
@@ -108,7 +112,7 @@ def test_every_device_has_its_share_of_work_and_images(mesh):
     state = devices.copied(initial_state(recipe, run.key), mesh)
     images = devices.shared(data.train, mesh)
     arguments = state, devices.copied(run, mesh), images, np.int32(1)
-    lowered = epoch.compiled(recipe).train_steps.lower(*arguments)
+    lowered = programs.compiled(recipe).train_steps.lower(*arguments)
     return lowered.compile().cost_analysis()["flops"], images
 
   alone, _ = work(None)
@@ -120,7 +124,7 @@ def test_every_device_has_its_share_of_work_and_images(mesh):
 
 
 def rows(folder):
-  return metrics.read(folder / metrics.FILE)
+  return metrics_log.read(folder / metrics_log.FILE)
 
 
 def fit(folder, num_devices, **train):

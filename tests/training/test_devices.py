@@ -12,8 +12,12 @@ import runs
 from launching import launch
 
 from infusion_jax.errors import UserError
-from infusion_jax.training import devices, epoch
-from infusion_jax.training.state import initial_state, make_recipe, make_run
+from infusion_jax.training import devices, programs
+from infusion_jax.training.state import (
+  initial_state,
+  make_recipe,
+  make_run,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -47,7 +51,7 @@ def test_one_device_runs_the_program_without_a_mesh():
   assert devices.copied(state, None) is state and devices.local(state, None) is state
   images = devices.shared(data.train, None)
   assert isinstance(images, jax.Array)
-  program = epoch.compiled(recipe).train_steps.lower(state, run, images, np.int32(1))
+  program = programs.compiled(recipe).train_steps.lower(state, run, images, np.int32(1))
   assert f'"{devices.AXIS}"' not in program.as_text()
 
 

@@ -15,8 +15,8 @@ import runs
 from launching import launch, start
 
 from infusion_jax.errors import UserError
-from infusion_jax.training import hosts, metrics
-from infusion_jax.training.checkpoints import Checkpoints
+from infusion_jax.storage.checkpoints import Checkpoints
+from infusion_jax.training import hosts, metrics_log
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
@@ -100,19 +100,19 @@ def train_alone(folder, num_epochs):
 def assert_same_numbers(folder, reference):
   """To 1e-5: the processes add in another order, and Adam enlarges that."""
   runs.assert_same_rows(
-    *(metrics.read(run / metrics.FILE) for run in (folder, reference))
+    *(metrics_log.read(run / metrics_log.FILE) for run in (folder, reference))
   )
 
 
 def finished_by_one(folder, tmp_path):
   """Goes on with one process, and compares with a run that never had another."""
   epochs = saved_steps(folder)[-1] // 5 + 2
-  before = metrics.read(folder / metrics.FILE)
+  before = metrics_log.read(folder / metrics_log.FILE)
   train_alone(folder, epochs)
   train_alone(tmp_path / "alone", epochs)
   assert_same_numbers(folder, tmp_path / "alone")
   # What the two had measured was kept.
-  assert metrics.read(folder / metrics.FILE)[0] == before[0]
+  assert metrics_log.read(folder / metrics_log.FILE)[0] == before[0]
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ import runs
 from infusion_jax import random, sampling
 from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
-from infusion_jax.training import loop, metrics, signals, snapshot
-from infusion_jax.training.checkpoints import Checkpoints
+from infusion_jax.storage.checkpoints import Checkpoints
+from infusion_jax.training import loop, metrics_log, signals, snapshot
 from infusion_jax.training.state import make_recipe, make_run
 
 
@@ -94,7 +94,7 @@ def test_a_finished_run_is_left_alone(six_epochs):
 
 def test_metrics_of_an_epoch_lost_to_a_kill_are_written_once(six_epochs, tmp_path):
   fit(tmp_path / "killed", num_epochs=3)
-  with (tmp_path / "killed" / metrics.FILE).open("a") as stream:
+  with (tmp_path / "killed" / metrics_log.FILE).open("a") as stream:
     stream.write('{"step": 16, "epoch": 4, "split": "validation", "bound": 1.0}\n')
     stream.write('{"step": 16, "epo')
   fit(tmp_path / "killed", num_epochs=6)
@@ -211,14 +211,14 @@ def test_parzen_estimates_are_of_the_epoch_and_do_not_disturb(six_epochs, tmp_pa
   settings = {"num_epochs": 6, "parzen_every": 3, "parzen_samples": 40}
   folder = tmp_path / "windows"
   fit(folder, **settings)
-  rows = metrics.read(folder / "metrics.jsonl")
+  rows = metrics_log.read(folder / "metrics.jsonl")
   measured = [row for row in rows if "parzen" in row]
   assert [(row["epoch"], row["split"]) for row in measured] == [
     (3, "validation"),
     (6, "validation"),
   ]
   others = [row for row in rows if "parzen" not in row]
-  assert others == metrics.read(six_epochs / "metrics.jsonl")
+  assert others == metrics_log.read(six_epochs / "metrics.jsonl")
 
   state, _, _ = final_state(folder, **settings)
   config, data = runs.config(**settings), runs.dataset()

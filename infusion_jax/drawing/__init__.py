@@ -1,0 +1,1 @@
+"""Pictures from arrays: tiles, labels, plots."""

@@ -1,0 +1,485 @@
+"""Pictures: grids, chain strips, inpainting panels, curves, tables, animations.
+
+Drawing functions are pure and return one picture, a uint8 array [H', W', 3];
+`save` and `save_bytes` write files. Images come in as floats in [0, 1] (values
+outside are clipped) or as uint8, grey (C = 1) or colour (C = 3), and are enlarged
+by whole factors only, so that a pixel stays a sharp square.
+
+Letters in shapes: N images, R rows, T steps, H height, W width, C channels.
+"""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from infusion_jax.drawing.tiles import (
+  MARGIN,
+  Block,
+  Color,
+  Picture,
+  add_margin,
+  at_least,
+  check_count,
+  draw_text,
+  enlarge,
+  join,
+  panel,
+  text_size,
+  tile,
+  to_pil,
+  to_rgb,
+  wrap,
+)
+from infusion_jax.drawing.tiles import to_uint8 as to_uint8
+from infusion_jax.errors import UserError
+from infusion_jax.storage.files import StrPath, replacing
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
+
+Line = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
+
+# Okabe and Ito's colours without yellow: distinct with any colour vision.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+#: Lines named inside the axes; more than these are named beside them.
+_MOST_INSIDE = 6
+_NUMBER = re.compile(r"[-+−]?[\d.,]*\d\s*([±(%].*)?|[-–—]?|nan|[-−]?inf")
+
+
+class Grid(TypedDict, total=False):
+  """How a grid is laid out: the keyword arguments of `grid`."""
+
+  columns: int | None
+  padding: int | None
+  scale: int | None
+  background: Color
+
+
+class Spacing(TypedDict, total=False):
+  """Pixels between images (see `grid`) and parts (16); scale as in `grid`."""
+
+  padding: int | None
+  gap: int
+  scale: int | None
+
+
+def grid(
+  images: ArrayLike,
+  columns: int | None = None,
+  padding: int | None = None,
+  scale: int | None = None,
+  background: Color = 255,
+) -> Picture:
+  """Lays images out row by row, image i in row i // columns.
+
+  Args:
+    images: [N, H, W, C].
+    columns: images in a row; near-square by default.
+    padding: pixels around and between the images; by default half as wide as an
+      enlarged pixel, 1 or more.
+    scale: whole enlargement; by default for tiles of 64 pixels or a little more,
+      less where the picture would be wider than 2000.
+    background: grey or (red, green, blue) in 0..255, between and after images.
+
+  Returns:
+    [rows · (H · scale + padding) + padding, likewise for columns, 3].
+
+  Raises:
+    UserError: images, columns, padding or scale that cannot be drawn.
+  """
+  tiles = to_rgb(images, "images", "N")
+  columns = math.ceil(math.sqrt(len(tiles))) if columns is None else columns
+  columns = min(at_least(1, columns, "columns"), len(tiles))
+  tiles, padding = enlarge(tiles, columns, scale, padding)
+  places = np.empty((-(-len(tiles) // columns) * columns, *tiles.shape[1:]), np.uint8)
+  places[:] = background
+  places[: len(tiles)] = tiles
+  places = places.reshape(-1, columns, *tiles.shape[1:])
+  return tile(places, padding, background, border=padding)
+
+
+def gif(
+  chains: ArrayLike, frame_ms: int = 150, hold_ms: int = 2000, **layout: Unpack[Grid]
+) -> bytes:
+  """Animates chains for ever: frame t is the `grid` of all images at step t.
+
+  Grey frames are exact, colour frames are reduced to 256 colours each; equal
+  neighbouring frames are stored once, for the sum of their times.
+
+  Args:
+    chains: [T, N, H, W, C].
+    frame_ms: milliseconds of a frame, in steps of 10.
+    hold_ms: milliseconds of the last frame.
+    **layout: arguments of `grid`.
+
+  Returns:
+    The content of a GIF file, see `save_bytes`.
+
+  Raises:
+    UserError: chains that cannot be drawn, or times below 20 ms.
+  """
+  at_least(20, min(frame_ms, hold_ms), "frame_ms or hold_ms")
+  frames = [to_pil(grid(step, **layout)) for step in to_rgb(chains, "chains", "T, N")]
+  flat = [f if f.mode == "L" else f.quantize(dither=Image.Dither.NONE) for f in frames]
+  times = [frame_ms] * (len(flat) - 1) + [hold_ms]
+  buffer = io.BytesIO()
+  options = {"save_all": True, "append_images": flat[1:], "duration": times, "loop": 0}
+  flat[0].save(buffer, format="GIF", **options)
+  return buffer.getvalue()
+
+
+def strip(
+  chains: ArrayLike,
+  last: ArrayLike | None = None,
+  column_labels: Sequence[str] | None = None,
+  row_labels: Sequence[str] | None = None,
+  last_label: str = "",
+  **spacing: Unpack[Spacing],
+) -> Picture:
+  """Draws chains, one row a sample, one column a step.
+
+  Where labels would run into each other, only every second, third, … is drawn.
+
+  Args:
+    chains: [R, T, H, W, C].
+    last: [R, H, W, C], a column set apart, such as the targets.
+    column_labels: T labels, such as "t = 0", or "" for none.
+    row_labels: R labels, such as "epoch 1".
+    last_label: stands over the last column.
+    **spacing: see `Spacing`.
+
+  Returns:
+    The picture [H', W', 3].
+
+  Raises:
+    UserError: images that cannot be drawn, or a wrong number of labels.
+  """
+  tiles = to_rgb(chains, "chains", "R, T")
+  labels = tiles.shape[1] * [""] if column_labels is None else column_labels
+  check_count(labels, tiles.shape[1], "column_labels")
+  blocks = [Block(tiles, labels)]
+  if last is not None:
+    blocks.append(Block(to_rgb(last, "last", "R")[:, None], [last_label]))
+  rows = None if row_labels is None else [(label,) for label in row_labels]
+  return panel(blocks, rows, **spacing)
+
+
+def neighbors(
+  chains: ArrayLike, nearest: ArrayLike, label: str = "nearest", **options: Any
+) -> Picture:
+  """A `strip` of chains [R, T, H, W, C] and, apart, neighbours [R, H, W, C]."""
+  return strip(chains, nearest, last_label=label, **options)
+
+
+def inpainting(
+  originals: ArrayLike,
+  starts: ArrayLike,
+  results: ArrayLike,
+  titles: tuple[str, str, str] = ("test image", "start", "completions"),
+  **spacing: Unpack[Spacing],
+) -> Picture:
+  """Draws test images, where their chains started, and how these ended.
+
+  Args:
+    originals: [R, H, W, C], one row a test image.
+    starts: [R, H, W, C], the known part kept and noise in the unknown part.
+    results: [R, restarts, H, W, C].
+    titles: over the three parts.
+    **spacing: see `Spacing`.
+
+  Returns:
+    The picture [H', W', 3].
+
+  Raises:
+    UserError: images that cannot be drawn.
+  """
+  first = to_rgb(originals, "originals", "R")[:, None]
+  second = to_rgb(starts, "starts", "R")[:, None]
+  third = to_rgb(results, "results", "R, restarts")
+  parts = zip((first, second, third), titles, strict=True)
+  return panel([Block(tiles, [title]) for tiles, title in parts], **spacing)
+
+
+def labelled_rows(
+  groups: Mapping[str, ArrayLike] | Mapping[tuple[str, ...], ArrayLike],
+  headers: Sequence[str] = (),
+  **spacing: Unpack[Spacing],
+) -> Picture:
+  """Draws a row of images per group, behind one or more columns of labels.
+
+  Example:
+    labelled_rows({("15", "0.01"): means}, headers=("T", "ω", "sample means"))
+
+  Args:
+    groups: a label, or a tuple of labels -> images [N, H, W, C]; N may differ.
+    headers: over each column of labels, then one over the images.
+    **spacing: see `Spacing`.
+
+  Returns:
+    The picture [H', W', 3].
+
+  Raises:
+    UserError: images that cannot be drawn, or wrong numbers of labels or headers.
+  """
+  rows = [to_rgb(images, f"groups[{key!r}]", "N") for key, images in groups.items()]
+  labels = [(key,) if isinstance(key, str) else key for key in groups]
+  if len({(len(k), *r.shape[1:]) for k, r in zip(labels, rows, strict=True)}) != 1:
+    raise UserError(
+      f"groups {list(groups)} differ in labels or image size, or are empty."
+    )
+  wanted = len(labels[0]) + 1
+  headers = headers or wanted * [""]
+  check_count(headers, wanted, "headers")
+  most = max(map(len, rows))
+  tiles = np.full((len(rows), most, *rows[0].shape[1:]), 255, np.uint8)
+  for places, row in zip(tiles, rows, strict=True):
+    places[: len(row)] = row
+  return panel([Block(tiles, headers[-1:])], labels, headers[:-1], **spacing)
+
+
+def curves(
+  series: Mapping[str, Line],
+  xlabel: str,
+  ylabel: str,
+  title: str = "",
+  secondary: Mapping[str, Line] | None = None,
+  secondary_label: str = "",
+  ordered: bool | None = None,
+  ylim: tuple[float | None, float | None] = (None, None),
+  clip_low_quantile: float = 0.0,
+  size: tuple[float, float] = (6.4, 4.0),
+) -> Picture:
+  """Draws named lines over a common x axis.
+
+  Args:
+    series: label -> (x, y) or (x, y, error), 1-D; non-finite points are gaps.
+    xlabel: under the x axis.
+    ylabel: beside the left axis.
+    title: above the figure.
+    secondary: dashed lines that belong to an axis on the right.
+    secondary_label: beside the right axis.
+    ordered: colours run from dark to light, for lines that have an order; by
+      default for more lines than there are distinct colours.
+    ylim: (low, high) of the left axis; None leaves the end free.
+    clip_low_quantile: in [0, 1); the left axis starts at this quantile of its
+      values, so that very negative early ones do not flatten the rest.
+    size: inches, at 150 dots an inch; larger where a long legend needs the room.
+
+  Returns:
+    The picture, [150 · size[1], 150 · size[0], 3] or larger.
+
+  Raises:
+    UserError: no series, arrays that do not match, or a bad quantile.
+  """
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  left = {label: _points(label, line) for label, line in series.items()}
+  right = {label: _points(label, line) for label, line in (secondary or {}).items()}
+  at_least(1, len(left), "the number of lines")
+  colors = _line_colors(len(left) + len(right), ordered)
+  size = _with_legend(size, [*left, *right])
+  figure = Figure(figsize=size, dpi=150, layout="constrained")
+  figure.suptitle(title, fontsize="large")
+  axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+  handles = _draw_lines(axes, left, colors, "-")
+  _set_style(axes, [*left.values(), *right.values()])
+  axes.set_ylim(*_limits([points.y for points in left.values()], clip_low_quantile))
+  axes.set_ylim(*ylim)
+  if right:
+    twin = axes.twinx()
+    twin.set_ylabel(secondary_label)
+    twin.spines["top"].set_visible(False)
+    handles += _draw_lines(twin, right, colors[len(left) :], "--", " (right)")
+  _add_legend(figure, handles, outside=bool(right))
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.array(canvas.buffer_rgba())[..., :3].copy()
+
+
+class _Points(NamedTuple):
+  x: NDArray[np.float64]
+  y: NDArray[np.float64]
+  error: NDArray[np.float64] | None = None
+
+
+def _points(label: str, line: Line) -> _Points:
+  arrays = [np.asarray(values, np.float64) for values in line]
+  shapes = [a.shape for a in arrays]
+  if len(arrays) not in (2, 3) or len(set(shapes)) > 1 or arrays[0].ndim != 1:
+    raise UserError(
+      f"line {label!r} has shapes {shapes}; x, y, error are 1-D and equal."
+    )
+  return _Points(*arrays)
+
+
+def _line_colors(count: int, ordered: bool | None) -> list[Any]:
+  import matplotlib
+
+  if ordered or (ordered is None and count > len(_PALETTE)):
+    return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, count)))
+  return [_PALETTE[i % len(_PALETTE)] for i in range(count)]
+
+
+def _draw_lines(
+  axes: "Axes",
+  lines: Mapping[str, _Points],
+  colors: Sequence[Any],
+  style: str,
+  suffix: str = "",
+) -> list[Any]:
+  handles = []
+  for (label, points), color in zip(lines.items(), colors, strict=False):
+    look = {"color": color, "ls": style, "lw": 1.6, "capsize": 2.5, "markersize": 3.5}
+    marker = "o" if len(points.x) <= 30 else ""
+    handles.append(axes.errorbar(*points, label=label + suffix, marker=marker, **look))
+  return handles
+
+
+def _limits(
+  values: Sequence[NDArray[np.float64]], quantile: float
+) -> tuple[float | None, float | None]:
+  """The ends of an axis that starts at a quantile of the values."""
+  if not 0 <= quantile < 1:
+    raise UserError(f"clip_low_quantile is {quantile}; it must lie in [0, 1).")
+  flat = np.concatenate(values)
+  flat = flat[np.isfinite(flat)]
+  if not quantile or not flat.size:
+    return None, None
+  low, high = np.quantile(flat, quantile), flat.max()
+  margin = 0.05 * (high - low)
+  return (low - margin, high + margin) if margin else (None, None)
+
+
+def _with_legend(
+  size: tuple[float, float], labels: Sequence[str]
+) -> tuple[float, float]:
+  """The size in inches at which a legend beside the axes leaves them their room."""
+  if len(labels) <= _MOST_INSIDE:
+    return size
+  width, height = size
+  longest = max(map(len, labels))
+  return width + 0.075 * max(longest - 12, 0), max(height, 0.22 * len(labels) + 0.6)
+
+
+def _add_legend(figure: "Figure", handles: Sequence[Any], outside: bool) -> None:
+  if len(handles) > _MOST_INSIDE:
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+  elif outside:
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+  elif len(handles) > 1:
+    figure.axes[0].legend(handles=handles)
+
+
+def _set_style(axes: "Axes", lines: Sequence[_Points]) -> None:
+  axes.grid(color="0.9", linewidth=0.8)
+  axes.set_axisbelow(True)
+  axes.spines[["top", "right"]].set_visible(False)
+  whole = all(np.all(points.x == np.round(points.x)) for points in lines)
+  axes.xaxis.get_major_locator().set_params(integer=whole)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> Picture:
+  """Draws a table; columns of numbers are aligned right, floats have six digits.
+
+  Raises:
+    UserError: a row that has not one cell for each header.
+  """
+  columns = []
+  for header, *cells in _columns(headers, rows):
+    pictures = [draw_text(header or " ", 18, bold=True)]
+    pictures += [draw_text(cell or " ", 18) for cell in cells]
+    column = join(pictures, axis=0, gap=10, align=_is_numeric(cells))
+    columns.append(add_margin(column, 10, 16))
+  out = join(columns, axis=1)
+  out[[1, len(pictures[0]) + 14, -2]] = 64
+  return add_margin(out, MARGIN, MARGIN)
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+  """The table as Markdown text, without a newline at its end; see `table`."""
+  columns = []
+  for cells in _columns(headers, rows):
+    cells = [cell.replace("|", r"\|") for cell in cells]
+    right, width = _is_numeric(cells[1:]), max(3, *map(len, cells))
+    cells = [cell.rjust(width) if right else cell.ljust(width) for cell in cells]
+    columns.append([cells[0], "-" * (width - right) + ":" * right, *cells[1:]])
+  return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
+
+
+def _columns(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[list[str]]:
+  at_least(1, len(headers), "the number of headers")
+  for index, row in enumerate(rows):
+    check_count(row, len(headers), f"row {index}")
+  return [
+    [_cell(item) for item in column] for column in zip(headers, *rows, strict=True)
+  ]
+
+
+def _cell(item: Any) -> str:
+  floating = isinstance(item, float | np.floating)
+  return f"{item:.6g}" if floating else " ".join(str(item).split())
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+  return any(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
+
+
+def caption(picture: Picture, text: str) -> Picture:
+  """Adds text beneath a picture [H', W', 3], wrapped to its width (at least 240)."""
+  size = text_size(picture.shape[1])
+  lines = wrap(text, max(picture.shape[1] - 2 * MARGIN, 240), size)
+  return join(
+    [picture, add_margin(draw_text(lines, size, align=0.0), 6, MARGIN)], axis=0
+  )
+
+
+def check_path(path: StrPath, allowed: Sequence[str] = (".png",)) -> Path:
+  """Returns the path, or raises a UserError if its extension is not allowed."""
+  path = Path(path)
+  if path.suffix.lower() not in allowed:
+    raise UserError(
+      f"cannot write {str(path)!r}: its name must end in {' or '.join(allowed)}."
+    )
+  return path
+
+
+def save(path: StrPath, picture: Picture) -> None:
+  """Writes a uint8 picture [H', W', 3] or [H', W', 1] as PNG, whole or not at all.
+
+  Raises:
+    UserError: another extension or kind of array, or a place one cannot write to.
+  """
+  check_path(path)
+  if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3):
+    raise UserError(
+      f"a picture is uint8 [H, W, 1 or 3], not {picture.dtype} {picture.shape}."
+    )
+  buffer = io.BytesIO()
+  to_pil(picture).save(buffer, format="PNG")
+  save_bytes(path, buffer.getvalue())
+
+
+def save_bytes(path: StrPath, content: bytes) -> None:
+  """Writes an encoded .png or .gif file, whole or not at all; makes its folder.
+
+  Raises:
+    UserError: another extension, or a place one cannot write to.
+  """
+  path = check_path(path, (".png", ".gif"))
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as stream:
+      stream.write(content)
+  except OSError as error:
+    raise UserError(
+      f"cannot write {str(path)!r}: {error.strerror or error}."
+    ) from error

@@ -1,0 +1,147 @@
+"""`evaluation.json`: measurements as they come, beside the published numbers."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from infusion_jax.config import Config
+from infusion_jax.errors import UserError
+from infusion_jax.evaluation.session import Measurement, Protocol
+from infusion_jax.model import Model
+from infusion_jax.storage import files, provenance, published_numbers
+from infusion_jax.sweep import overrides
+
+FILE = "evaluation.json"
+
+
+class Report:
+  """`evaluation.json`: what has been measured, kept measurement by measurement."""
+
+  def __init__(self, folder: pathlib.Path, identity: str):
+    """Reads the file in `folder`, if there is one.
+
+    Args:
+      folder: the workdir.
+      identity: of the checkpoint; measurements of another one are not reused.
+
+    Raises:
+      UserError: the file is there but is no evaluation.
+    """
+    self.path, self._identity = folder / FILE, identity
+    self.metrics: dict[str, dict[str, Any]] = {}
+    if self.path.exists():
+      try:
+        self.metrics = dict(json.loads(self.path.read_text())["metrics"])
+      except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+          f"{self.path} is not an evaluation; move it away to write a new one"
+        ) from error
+
+  def finished(self, name: str, protocol: Protocol) -> list[dict[str, Any]]:
+    """The measurements a metric has made under this protocol and checkpoint."""
+    return [
+      row
+      for row in self.metrics.values()
+      if row.get("asked") == _asked(name, protocol)
+      and row.get("checkpoint") == self._identity
+    ]
+
+  def add(
+    self, metric: str, protocol: Protocol, rows: Iterable[Measurement]
+  ) -> list[dict[str, Any]]:
+    """Writes measurements; those of other splits than test carry its name."""
+    added = []
+    for row in rows:
+      prefix = "" if protocol.split == "test" else f"{protocol.split}/"
+      entry = dataclasses.asdict(row) | {
+        "checkpoint": self._identity,
+        "asked": _asked(metric, protocol),
+        "provenance": provenance.describe(),
+      }
+      entry["name"] = prefix + row.name
+      self.metrics[entry["name"]] = entry
+      added.append(entry)
+    files.write_json(self.path, {"format_version": 1, "metrics": self.metrics})
+    return added
+
+
+def _asked(metric: str, protocol: Protocol) -> dict[str, Any]:
+  asked = {"metric": metric, **dataclasses.asdict(protocol)}
+  if network := protocol.networks().get(metric):
+    # Another network of the same name is another question.
+    asked[metric] = files.digest(network)
+  return asked
+
+
+def identity(model: Model) -> str:
+  """Tells a model's weights from all others."""
+  digest = hashlib.sha256()
+  for leaf in jax.tree.leaves((model.weights.parameters, model.weights.statistics)):
+    digest.update(np.ascontiguousarray(leaf).tobytes())
+  return digest.hexdigest()[:16]
+
+
+class Published(NamedTuple):
+  """A number of the thesis.
+
+  Attributes:
+    value: in the metric's unit.
+    error: its own, as printed there; None where none is.
+    where: the table or figure, and the chain where the one at hand is another.
+  """
+
+  value: float
+  error: float | None
+  where: str
+
+
+def published(dataset: str, metric: str, config: Config) -> Published | None:
+  """The thesis's value of a metric, where it has one.
+
+  Args:
+    dataset: the data's name.
+    metric: its name, with "train/" before it on training images.
+    config: of the model. The bound of its very schedule in table A.1 comes first;
+      else the number is that of the thesis's best MNIST model, T = 15.
+
+  Returns:
+    The number, or None.
+  """
+  place = _PUBLISHED.get((dataset, metric))
+  if place is None:
+    return None
+  where, row, column = place
+  found = published_numbers.numbers(_SECTIONS[where], row)
+  value, error = found if column is None else found[column]
+  if dataset == "mnist" and config.chain.num_steps != _NUM_STEPS:
+    own = overrides.published_bound(config) if metric == "bound" else None
+    if own is not None:
+      return Published(own, None, "table A.1")
+    where += f", T = {_NUM_STEPS}"
+  return Published(float(value), float(error), where)
+
+
+#: T of the thesis's MNIST model of table 3.1 and figure 3.4.
+_NUM_STEPS = 15
+#: Where the numbers of a table or figure stand in `published.json`.
+_SECTIONS = {
+  "table 3.1": "table_3_1_mnist_log_likelihood",
+  "table 3.2": "table_3_2_cifar10_inception_score",
+  "figure 3.4": "figure_3_4_mnist_parzen",
+}
+_PUBLISHED: dict[tuple[str, str], tuple[str, str, int | None]] = {
+  ("mnist", "bound"): ("table 3.1", "Infusion (lower bound)", 0),
+  ("mnist", "train/bound"): ("table 3.1", "Infusion (lower bound)", 1),
+  ("mnist", "importance"): ("table 3.1", "Infusion (IS)", 0),
+  ("mnist", "train/importance"): ("table 3.1", "Infusion (IS)", 1),
+  ("mnist", "isotropic"): ("table 3.1", "Infusion + isotropic (IS)", 0),
+  ("mnist", "train/isotropic"): ("table 3.1", "Infusion + isotropic (IS)", 1),
+  ("mnist", "parzen"): ("figure 3.4", "Infusion", None),
+  ("cifar10", "inception_score"): ("table 3.2", "Infusion", None),
+}

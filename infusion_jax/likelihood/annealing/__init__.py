@@ -1,0 +1,1 @@
+"""Annealed importance sampling in noise space."""

@@ -1,0 +1,138 @@
+"""One page of all results, made of their `result.json` files alone."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from infusion_jax.drawing import plots
+from infusion_jax.paper import records
+from infusion_jax.paper.descriptions import Book, Target
+from infusion_jax.storage import outputs
+
+FILE = "README.md"
+#: Scales that have a column of their own; a smoke run is no result.
+_SCALES = ("small", "full")
+
+_HEAD = """# Results
+
+Every table and figure of the thesis beside ours. This page is made from the
+`result.json` files beneath it; do not edit it by hand:
+
+```bash
+python -m experiments.reproduce --target=all --scale=small \\
+  --workdir=runs/reproduce --data=$INFUSION_JAX_DATA --out=results
+python -m experiments.reproduce --index_only --out=results
+```
+
+*Small* scale is cut to minutes a target on 2 CPU cores: fewer epochs, images and
+chains, as each table and picture says. Its numbers show that the commands work and
+which way things go; they are not expected to reach the published ones, and where
+they miss them, the gap is printed. *Full* scale is the thesis's protocol and meant for
+a GPU (`scripts/reproduce_gpu.sh`)."""
+
+_TAIL = """## Other files
+
+- `checkpoints/digits`: the model of `make demo`, for the notebook;
+  `digits_samples.png` and `digits_chains.png` are drawn from it.
+- [`why_missed.md`](why_missed.md): why numbers of small scale miss the published ones.
+- [`training`](training/README.md): what in training lifts bound, importance sampling
+  and annealed importance sampling, on MNIST and on the digits.
+- [`mnist_t5`](mnist_t5/README.md): five estimators of one likelihood.
+- [`sweeps`](sweeps/mnist/sweep.md): twenty schedules of MNIST, sixteen of the digits.
+- [`benchmarks`](../docs/performance.md), [`growth`](growth/growth.png),
+  [`long_run`](long_run/memory_over_time.png): speed and memory."""
+
+
+def write(out: pathlib.Path, book: Book) -> pathlib.Path:
+  """Writes the page into the folder of the results.
+
+  Returns:
+    The file.
+
+  Raises:
+    UserError: a result is damaged, or the file cannot be written.
+  """
+  path = out / FILE
+  outputs.save_bytes(path, page(out, list(book.targets.values())).encode())
+  return path
+
+
+def page(out: pathlib.Path, targets: Sequence[Target]) -> str:
+  """The page's text: an overview, then a section for every result."""
+  found = {
+    (target.name, scale): records.read(out, target.name, scale)
+    for target in targets
+    for scale in _SCALES
+  }
+  parts = [_HEAD, _overview(targets, found)]
+  for target in targets:
+    parts += [f"## {target.title}: {target.about}"]
+    for scale in _SCALES:
+      parts += _section(target, scale, found[target.name, scale])
+  return "\n\n".join([*parts, _TAIL]) + "\n"
+
+
+def _overview(
+  targets: Sequence[Target], found: Mapping[tuple[str, str], dict[str, Any] | None]
+) -> str:
+  rows = [
+    [
+      f"[{target.title}](#{_anchor(target)})",
+      target.about,
+      *(_summary(found[target.name, scale]) for scale in _SCALES),
+    ]
+    for target in targets
+  ]
+  return plots.markdown_table(["", "what", "small scale", "full scale"], rows)
+
+
+def _anchor(target: Target) -> str:
+  """What GitHub calls the section of a target."""
+  text = f"{target.title}: {target.about}".lower()
+  return "".join(c for c in text if c.isalnum() or c in " -_").replace(" ", "-")
+
+
+def _summary(result: Mapping[str, Any] | None) -> str:
+  """How a target came out, in a few words."""
+  if result is None:
+    return "not measured"
+  verdicts = [number["verdict"] for number in result["numbers"]]
+  counted = {
+    word: verdicts.count(word) for word in ("reached", "missed", "not measured")
+  }
+  near = sum(verdict.startswith("within") for verdict in verdicts)
+  words = [f"{count} {word}" for word, count in counted.items() if count]
+  words += [f"{near} nearly reached"] if near else []
+  return ", ".join(words) or ("drawn" if result["pictures"] else "measured")
+
+
+def _section(target: Target, scale: str, result: Mapping[str, Any] | None) -> list[str]:
+  if result is None:
+    return [f"### {scale.capitalize()} scale: not measured"]
+  folder = f"{target.name}/{scale}"
+  parts = [f"### {scale.capitalize()} scale", *records.notes(result)]
+  for name, caption in result["pictures"].items():
+    parts.append(f"![{target.title}: {caption}]({folder}/{name})")
+  if result["numbers"]:
+    parts.append(records.table(result["numbers"]))
+  return [*parts, *result["remarks"], _origin(folder, result)]
+
+
+def _origin(folder: str, result: Mapping[str, Any]) -> str:
+  """Where a result comes from, in a line."""
+  source, seconds = result["provenance"], result["seconds"]
+  versions = ", ".join(
+    f"{name} {version}"
+    for name, version in source["versions"].items()
+    if name in ("python", "jax", "flax")
+  )
+  return (
+    f"`{source['command']}` at commit {source['commit']}, {source['device']}"
+    f" ({source['num_devices']} devices), {versions}; {_minutes(seconds['training'])}"
+    f" of training (shared with other targets), {_minutes(seconds['measuring'])} of"
+    f" measuring and drawing: [{records.RESULT_FILE}]({folder}/{records.RESULT_FILE})"
+  )
+
+
+def _minutes(seconds: float) -> str:
+  return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

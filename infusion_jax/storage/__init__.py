@@ -1,0 +1,1 @@
+"""Files, checkpoints and where results come from."""

@@ -1,0 +1,1 @@
+"""Sweeps: many runs, trained and compared as tables."""

@@ -1,0 +1,333 @@
+"""The compiled part of training: steps, validation, batch statistics.
+
+Every function here is pure, works on the device alone and can be vmapped over
+a leading axis of runs.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from infusion_jax import objectives, pixels, random
+from infusion_jax.chain import Infusion, Parameters
+from infusion_jax.networks import Network
+from infusion_jax.objectives import Criterion, Terms
+from infusion_jax.training import devices
+from infusion_jax.training.state import (
+  Best,
+  Recipe,
+  Run,
+  Totals,
+  TrainState,
+)
+
+Array = jax.Array
+PyTree = Any
+
+#: Weight of the past in the running batch statistics.
+_MOMENTUM = 0.9
+
+
+def train_steps(
+  recipe: Recipe, state: TrainState, run: Run, images: Array, num_steps: Array
+) -> TrainState:
+  """Takes `num_steps` optimizer steps, all within one epoch.
+
+  The number is traced: one compiled loop serves chunks of every length, and
+  how an epoch is cut into chunks does not change a bit of the result.
+
+  Args:
+    recipe: the program (static).
+    state: before; may be donated.
+    run: the run's numbers.
+    images: the training set, [N, H, W, C] uint8.
+    num_steps: how many steps; not beyond the end of the epoch.
+
+  Returns:
+    The state after.
+  """
+  per_epoch = images.shape[0] // recipe.batch_size
+  order = epoch_order(run.key, state.step // per_epoch, images.shape[0])
+
+  def body(_, state):
+    first = (state.step % per_epoch) * recipe.batch_size
+    chosen = jax.lax.dynamic_slice_in_dim(order, first, recipe.batch_size)
+    batch = devices.split(images[chosen], recipe.mesh)
+    return train_step(recipe, state, run, batch)
+
+  return jax.lax.fori_loop(0, num_steps, body, state)
+
+
+def epoch_order(key: Array, epoch: Array, size: int) -> Array:
+  """The permutation of the training set in an epoch: a function of the two."""
+  key = random.fold_in(random.named(key, "shuffle"), epoch)
+  return jax.random.permutation(key, size)
+
+
+def batch_of(recipe: Recipe, state: TrainState, run: Run, images: np.ndarray) -> Array:
+  """The mini-batch that a state's next step takes from images on the host."""
+  per_epoch = len(images) // recipe.batch_size
+  order = epoch_order(run.key, state.step // per_epoch, len(images))
+  first = int(state.step) % per_epoch * recipe.batch_size
+  return jnp.asarray(images[np.asarray(order)[first : first + recipe.batch_size]])
+
+
+def train_step(
+  recipe: Recipe, state: TrainState, run: Run, images: Array
+) -> TrainState:
+  """One mini-batch: dequantize, run the chain, differentiate, update.
+
+  Args:
+    recipe: the program.
+    state: before.
+    run: the run's numbers.
+    images: [B, H, W, C] uint8.
+
+  Returns:
+    The state after.
+  """
+  result = criterion(recipe, state, run, images)
+  updates, optimizer = recipe.optimizer.update(result.gradient, state.optimizer)
+  rate = run.learning_rate * decay(state.step, run.decay_steps)
+  parameters = jax.tree.map(lambda p, u: p - rate * u, state.parameters, updates)
+  norm = optax.tree.norm(result.gradient)
+  finite = jnp.isfinite(result.loss) & jnp.isfinite(norm)
+  return state._replace(
+    step=state.step + 1,
+    parameters=parameters,
+    optimizer=optimizer,
+    average=_averaged(state.average, parameters, state.step, recipe.ema_decay),
+    statistics=optax.incremental_update(result.report, state.statistics, 1 - _MOMENTUM),
+    totals=Totals(
+      state.totals.count + 1,
+      state.totals.loss + result.loss,
+      state.totals.gradient_norm + norm,
+    ),
+    failed=jnp.where((state.failed < 0) & ~finite, state.step, state.failed),
+  )
+
+
+def criterion(
+  recipe: Recipe,
+  state: TrainState,
+  run: Run,
+  images: Array,
+  *,
+  with_terms: bool = False,
+) -> Criterion:
+  """The criterion of one mini-batch [B, H, W, C] uint8 with the noise of its step."""
+  key = random.fold_in(random.named(run.key, "train"), state.step)
+  x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
+  return objectives.CRITERIA[recipe.objective](
+    random.named(key, "chain"),
+    recipe.network.train,
+    state.parameters,
+    x,
+    run.infusion,
+    run.weights,
+    with_terms=with_terms,
+    unroll=recipe.unroll,
+  )
+
+
+def decay(step: Array, decay_steps: Array) -> Array:
+  """Factor on the learning rate: half a cosine to 0, or 1 if decay_steps is 0."""
+  progress = jnp.clip(step / jnp.maximum(decay_steps, 1), 0.0, 1.0)
+  return jnp.where(decay_steps > 0, 0.5 * (1 + jnp.cos(math.pi * progress)), 1.0)
+
+
+def end_epoch(state: TrainState, bound: Array, epoch: Array) -> TrainState:
+  """Clears the epoch's totals and keeps the parameters if `bound` is the best.
+
+  Args:
+    state: after the epoch's last step; may be donated.
+    bound: the validation bound, nats per image. NaN is never the best.
+    epoch: the number of epochs finished.
+
+  Returns:
+    The state to begin the next epoch with.
+  """
+  better = bound > state.best.bound
+  candidate = Best(bound, epoch, state.current, state.statistics)
+  return state._replace(
+    totals=jax.tree.map(jnp.zeros_like, state.totals),
+    best=jax.tree.map(
+      lambda new, old: jnp.where(better, new, old).astype(old.dtype),
+      candidate,
+      state.best,
+    ),
+  )
+
+
+def mean_terms(
+  recipe: Recipe, parameters: Parameters, key: Array, infusion: Infusion, images: Array
+) -> dict[str, Array]:
+  """The bound over a set of images, with the statistics of each mini-batch.
+
+  This is what training is validated by. The noise is the same at every call
+  with the same key, so that bounds of successive epochs compare.
+
+  Args:
+    recipe: the program.
+    parameters: to evaluate.
+    key: for dequantization and chains.
+    infusion: prior, rates and target variance.
+    images: [N, H, W, C] uint8.
+
+  Returns:
+    Means over the images in nats: bound, prior, per_step (summed over the
+    steps) and reconstruction.
+  """
+
+  def evaluate(key: Array, images: Array) -> dict[str, Array]:
+    x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
+    terms, _ = infused_bound(
+      recipe.network, parameters, random.named(key, "chain"), infusion, x, recipe.unroll
+    )
+    return {
+      "bound": terms.bound.mean(),
+      "prior": terms.prior.mean(),
+      "per_step": terms.per_step.sum(0).mean(),
+      "reconstruction": terms.reconstruction.mean(),
+    }
+
+  return average_over_batches(evaluate, key, images, recipe.batch_size, recipe.mesh)
+
+
+def population_statistics(
+  recipe: Recipe, parameters: Parameters, key: Array, infusion: Infusion, images: Array
+) -> PyTree:
+  """Batch statistics of the whole training set, for evaluation and sampling.
+
+  With the weights fixed, the infusion chain is run over all images; the means
+  and variances of every mini-batch, layer and step are averaged, each batch
+  with the weight of its size (appendix A.1).
+
+  Args:
+    recipe: the program.
+    parameters: the fixed weights.
+    key: for dequantization and chains.
+    infusion: prior, rates and target variance.
+    images: the training set, [N, H, W, C] uint8.
+
+  Returns:
+    Statistics with leaves [T, ...].
+  """
+
+  def evaluate(key: Array, images: Array) -> PyTree:
+    x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
+    _, report = infused_bound(
+      recipe.network, parameters, random.named(key, "chain"), infusion, x, recipe.unroll
+    )
+    return report
+
+  return average_over_batches(evaluate, key, images, recipe.batch_size, recipe.mesh)
+
+
+def infused_bound(
+  network: Network,
+  parameters: Parameters,
+  key: Array,
+  infusion: Infusion,
+  x: Array,
+  unroll: int,
+) -> tuple[Terms, PyTree]:
+  """The bound of one mini-batch under its own statistics, and those."""
+  steps = network.steps(parameters.per_step)
+  transition = network.training(parameters.shared)
+  return objectives.bound(key, transition, steps, x, infusion, unroll=unroll)
+
+
+def average_over_batches(
+  evaluate: Callable[[Array, Array], PyTree],
+  key: Array,
+  images: Array,
+  batch_size: int,
+  mesh: Mesh | None = None,
+) -> PyTree:
+  """The mean of `evaluate(key, batch)` over a set, weighted by batch size.
+
+  The set is cut into batches as even as can be, so that no batch is so small
+  that its statistics mean nothing; batch b gets `fold_in(key, b)`.
+
+  Args:
+    evaluate: maps a key and [B, ...] images to a tree of means over the batch.
+    key: the key.
+    images: [N, ...].
+    batch_size: largest B.
+    mesh: devices that share every batch.
+
+  Returns:
+    The tree of means over all N images.
+  """
+  count = len(images)
+  size = even_batch(count, batch_size)
+  full = count // size
+  batches = images[: full * size].reshape(full, size, *images.shape[1:])
+  batches = devices.split(batches, mesh, axis=1)
+
+  def body(total, inputs):
+    index, batch = inputs
+    values = evaluate(random.fold_in(key, index), batch)
+    return jax.tree.map(lambda t, v: t + v * (size / count), total, values), None
+
+  shapes = jax.eval_shape(evaluate, key, batches[0])
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  total, _ = jax.lax.scan(body, zeros, (jnp.arange(full), batches))
+  rest = images[full * size :]
+  if not len(rest):
+    return total
+  values = evaluate(random.fold_in(key, full), devices.split(rest, mesh))
+  return jax.tree.map(lambda t, v: t + v * (len(rest) / count), total, values)
+
+
+def even_batch(count: int, batch_size: int) -> int:
+  """The size, at most `batch_size`, that cuts `count` images most evenly.
+
+  A few more batches than necessary are accepted where they come out equal: one
+  shape is compiled then instead of two.
+  """
+  fewest = math.ceil(count / batch_size)
+  for batches in range(fewest, fewest + fewest // 4 + 2):
+    if count % batches == 0:
+      return count // batches
+  return math.ceil(count / fewest)
+
+
+def _averaged(
+  average: Parameters | None, parameters: Parameters, step: Array, decay: float
+) -> Parameters | None:
+  """The moving average after a step; it forgets faster while it is young."""
+  if average is None:
+    return None
+  keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  return optax.incremental_update(parameters, average, 1 - keep)
+
+
+@functools.cache
+def compiled(recipe: Recipe) -> "Program":
+  """The jitted functions of a recipe; equal recipes share their compilation."""
+  return Program(recipe)
+
+
+class Program:
+  """A recipe's jitted functions; states given to them are donated."""
+
+  def __init__(self, recipe: Recipe):
+    """Wraps the functions; nothing is compiled before the first call."""
+
+    def bind(function: Callable, **options: Any) -> Callable:
+      function = functools.partial(function, recipe)
+      return devices.compiled(function, recipe.mesh, **options)
+
+    self.train_steps = bind(train_steps, donate_argnums=0)
+    self.end_epoch = devices.compiled(end_epoch, recipe.mesh, donate_argnums=0)
+    self.mean_terms = bind(mean_terms)
+    self.population_statistics = bind(population_statistics)

@@ -1,0 +1,162 @@
+"""The commands as a user runs them: results, and mistakes in one sentence."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = (
+  "--config=configs/digits.py",
+  "--config.model.hidden_sizes=(16,)",
+  "--config.chain.num_steps=3",
+  "--config.train.num_epochs=2",
+  "--config.train.preview_every=0",
+)
+
+
+def launch(module: str, *arguments: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, "-m", module, *map(str, arguments)],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("launched") / "run"
+  result = launch("experiments.train", *SMALL, f"--workdir={folder}", "--noprogress")
+  assert result.returncode == 0, result.stderr
+  assert "best validation bound" in result.stdout
+  return folder
+
+
+def test_train_leaves_what_others_rely_on(workdir):
+  config = json.loads((workdir / "config.json").read_text())
+  assert config["chain"]["num_steps"] == 3
+  assert config["model"]["hidden_sizes"] == [16]
+  rows = [json.loads(r) for r in (workdir / "metrics.jsonl").read_text().splitlines()]
+  assert {row["split"] for row in rows} == {"train", "validation"}
+  assert len(list((workdir / "samples").glob("*.png"))) == 2
+  assert (workdir / "checkpoints").is_dir()
+  launched = json.loads((workdir / "launches.jsonl").read_text().splitlines()[0])
+  assert launched["command"].startswith("python -m experiments.train --config")
+  assert {"commit", "versions", "device"} <= set(launched)
+
+
+def test_the_same_command_again_has_nothing_to_do(workdir):
+  before = (workdir / "metrics.jsonl").read_bytes()
+  result = launch("experiments.train", *SMALL, f"--workdir={workdir}", "--noprogress")
+  assert result.returncode == 0, result.stderr
+  assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_evaluate_prints_and_keeps_its_numbers(workdir):
+  command = (
+    "experiments.evaluate",
+    f"--workdir={workdir}",
+    "--num_images=20",
+    "--num_chains=5",
+    "--repetitions=2",
+    "--noprogress",
+  )
+  result = launch(*command)
+  assert result.returncode == 0, result.stderr
+  first = json.loads((workdir / "evaluation.json").read_text())["metrics"]
+  assert set(first) == {"bound", "importance"}
+  for name in first:
+    assert first[name]["standard_error"] > 0
+    assert first[name]["deviation"] > 0
+    assert first[name]["protocol"]["num_chains"] == 5
+    assert f"{first[name]['value']:.2f}" in result.stdout
+  assert first["bound"]["value"] < first["importance"]["value"]
+  # The same again finds them; nothing is measured or written anew.
+  assert launch(*command).stdout == result.stdout
+  again = json.loads((workdir / "evaluation.json").read_text())["metrics"]
+  assert again == first
+  # Another split stands beside them.
+  assert launch(*command, "--split=train").returncode == 0
+  both = json.loads((workdir / "evaluation.json").read_text())["metrics"]
+  assert set(both) == {"bound", "importance", "train/bound", "train/importance"}
+
+
+def test_no_tensorflow_is_imported_while_training(tmp_path):
+  script = (
+    "import sys\n"
+    "from experiments import common, train\n"
+    "sys.argv = ['train', *{arguments!r}]\n"
+    "try:\n"
+    "  common.run(train.main)\n"
+    "except SystemExit as exit:\n"
+    "  assert not exit.code, exit.code\n"
+    "names = {{module.split('.')[0] for module in sys.modules}}\n"
+    "names = {{name for name in names if name.startswith('tensorflow')}}\n"
+    "print('imported:', sorted(names - {{'tensorflow_datasets'}}))\n"
+  ).format(arguments=[*SMALL, f"--workdir={tmp_path / 'run'}", "--noprogress"])
+  result = subprocess.run(
+    [sys.executable, "-c", script],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
+  assert "imported: []" in result.stdout, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+  ("module", "arguments", "told"),
+  [
+    ("train", ["--config=configs/none.py", "--workdir=W"], "configs/none.py"),
+    ("train", ["--config=configs/digits.py"], "workdir"),
+    (
+      "train",
+      ["--config=configs/digits.py", "--workdir=W", "--config.train.nothing=1"],
+      "nothing",
+    ),
+    (
+      "train",
+      ["--config=configs/digits.py", "--workdir=W", "--config.train.seed=x"],
+      "seed",
+    ),
+    (
+      "train",
+      ["--config=configs/digits.py", "--workdir=W", "--config.chain.omega=0.5"],
+      "infusion rate",
+    ),
+    (
+      "train",
+      ["--config=configs/digits.py", "--workdir=W", "--config.model.name=gan"],
+      "'gan'; allowed are",
+    ),
+    (
+      "train",
+      ["--config=configs/digits.py", "--workdir=W", "--config.data.source=web"],
+      "'web'; allowed are",
+    ),
+    ("train", ["--config=configs/digits.py", "--workdir=W", "more"], "'more'"),
+    ("train", ["--config=configs/digits.py", "--workdir=W", "--wrong=1"], "wrong"),
+    ("evaluate", ["--workdir=W"], "does not exist"),
+    ("evaluate", ["--workdir=W", "--metrics=beauty"], "'beauty'; allowed are"),
+    ("evaluate", ["--workdir=W", "--num_chains=0"], "num_chains is 0"),
+    ("sample", ["--workdir=W"], "does not exist"),
+    ("sample", ["--workdir=W", "--seeds=5-1"], "'5-1'"),
+  ],
+)
+def test_a_mistake_ends_with_one_sentence(module, arguments, told, tmp_path):
+  workdir = tmp_path / "none"
+  arguments = [a.replace("=W", f"={workdir}") for a in arguments]
+  result = launch(f"experiments.{module}", *arguments)
+  assert result.returncode != 0
+  assert told in result.stderr
+  assert "Traceback" not in result.stderr
+  assert not workdir.exists()

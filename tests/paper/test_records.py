@@ -1,0 +1,91 @@
+"""Numbers beside the published ones: verdicts, tables, files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from infusion_jax.errors import UserError
+from infusion_jax.paper import records
+from infusion_jax.paper.records import Number, Outcome
+
+HEAD = {
+  "target": "table_9",
+  "title": "Table 9",
+  "about": "nothing",
+  "scale": "small",
+  "identity": "abc",
+  "notes": ["small scale: 1 epoch"],
+}
+
+
+@pytest.mark.parametrize(
+  ("number", "verdict", "gap"),
+  [
+    (Number("a", 10.0, published=9.0), "reached", 1.0),
+    (Number("a", 9.0, published=9.0), "reached", 0.0),
+    (Number("a", 8.0, published=9.0), "missed", -1.0),
+    (Number("a", -500.0, published=-479.0, tolerance=0.03), "missed", -21.0),
+    (Number("a", -490.0, published=-479.0, tolerance=0.03), "within 3%", -11.0),
+    (Number("a", published=9.0), "not measured", None),
+    (Number("a", 8.0), "nothing published", None),
+    (Number("VAE", published=9.0, peer=True), "another method", None),
+    (Number("a", 8.0, published=9.0, told="its neighbour"), "its neighbour", -1.0),
+  ],
+)
+def test_verdicts(number, verdict, gap):
+  assert (number.verdict, number.gap) == (verdict, gap)
+
+
+def write(out, *numbers, **pictures):
+  outcome = Outcome(numbers, pictures={f"{n}.png": p for n, p in pictures.items()})
+  return records.write(out, HEAD, outcome, {"provenance": {"commit": "c"}})
+
+
+def test_a_missed_number_is_printed_as_missed_with_its_gap(tmp_path):
+  missed = Number("bound", 900.5, error=4.0, published=1350.6, protocol="10 images")
+  write(tmp_path, missed, Number("IS", published=1836.27, published_error=0.55))
+  text = (tmp_path / "table_9/small/table.md").read_text()
+  (line,) = [line for line in text.splitlines() if line.startswith("| bound")]
+  cells = [cell.strip() for cell in line.strip("|").split("|")]
+  assert cells == [
+    "bound",
+    "1350.6",
+    "900.5 (images: ±4.00)",
+    "-450.1",
+    "missed",
+    "10 images",
+  ]
+  assert "not measured" in text and "1836.27 ± 0.55" in text
+  assert "**small scale: 1 epoch.**" in text
+
+
+def test_a_result_is_read_back(tmp_path):
+  picture = np.zeros((4, 5, 3), np.uint8)
+  result = write(tmp_path, Number("bound", 2.0, published=1.0), strip=picture)
+  assert records.read(tmp_path, "table_9", "small") == result
+  assert result["numbers"] == [
+    {"name": "bound", "value": 2.0, "published": 1.0, "gap": 1.0, "verdict": "reached"}
+  ]
+  assert records.read(tmp_path, "table_9", "full") is None
+  (tmp_path / "table_9/small/strip.png").unlink()
+  assert records.read(tmp_path, "table_9", "small") is None
+
+
+def test_zero_is_a_number_like_any_other(tmp_path):
+  result = write(tmp_path, Number("best rate", 0.0, published=0.1))
+  (number,) = result["numbers"]
+  assert (number["value"], number["gap"]) == (0.0, -0.1)
+  assert "|    0 | -0.1 |" in (tmp_path / "table_9/small/table.md").read_text()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", json.dumps({"format_version": 9})])
+def test_damaged_results_are_named(tmp_path, text):
+  path = tmp_path / "table_9/small/result.json"
+  path.parent.mkdir(parents=True)
+  path.write_text(text)
+  with pytest.raises(UserError, match="result.json is not a result"):
+    records.read(tmp_path, "table_9", "small")
+  path.write_text(json.dumps({"format_version": 9, "pictures": {}}))
+  with pytest.raises(UserError, match="format version 9"):
+    records.read(tmp_path, "table_9", "small")

@@ -1,0 +1,42 @@
+"""Where results come from: device and commit."""
+
+import os
+import shutil
+import subprocess
+
+import jax
+import pytest
+
+from infusion_jax.storage import provenance
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about processors")
+def test_a_processor_is_named_with_its_cores():
+  kind, _, rest = provenance.device().partition(": ")
+  name, _, cores = rest.rpartition(", ")
+  assert kind == "cpu"
+  assert name not in ("", "cpu")
+  assert cores == f"{os.cpu_count()} cores"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_an_edited_program_is_told_from_renewed_results(tmp_path, monkeypatch):
+  package, results = tmp_path / "infusion_jax", tmp_path / "results"
+  package.mkdir()
+  results.mkdir()
+  module, result = package / "provenance.py", results / "table.json"
+  module.write_text("")
+  result.write_text("1")
+  for command in (
+    ["init"],
+    ["add", "."],
+    ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", "first"],
+  ):
+    subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
+  monkeypatch.setattr(provenance, "__file__", str(module))
+  clean = provenance.commit()
+  assert len(clean) == 12
+  result.write_text("2")
+  assert provenance.commit() == clean
+  module.write_text("edited = True")
+  assert provenance.commit() == clean + "+changes"
