@@ -1,9 +1,6 @@
 """Infusion training: a Markov chain learns to turn noise into images.
 
-The rooms, from the ground up (a module imports only from those above it):
-`random`, `gaussian`, `schedules`, `chain`, `pixels`, `objectives`, `likelihood`,
-`config`, `networks`, `sampling`, `datasets`, `metrics`, `layout`, `plots`,
-`training`, `model`, `evaluation`, `figures`, `inpainting`, `report`.
+`docs/architecture.md` says which room holds what, and what each may import.
 """
 
 from typing import Any

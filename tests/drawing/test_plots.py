@@ -321,7 +321,8 @@ def test_curves_refuses_bad_lines():
 def test_importing_leaves_matplotlib_alone_and_drawing_leaves_pyplot_alone():
   code = """
 import sys
-from infusion_jax import layout, plots
+from infusion_jax.drawing import plots
+from infusion_jax.drawing import tiles as layout
 assert "matplotlib" not in sys.modules
 plots.curves({"a": ([1, 2], [1, 2])}, "x", "y")
 assert "matplotlib.pyplot" not in sys.modules

@@ -410,7 +410,7 @@ from infusion_jax.sweep.ledger import Folder, Group
 from infusion_jax.sweep.group_training import Job, Protocol
 
 assert jax.local_device_count() == {devices}
-sweep.load_dataset = lambda data: runs.dataset()
+group_training.load_dataset = lambda data: runs.dataset()
 base = runs.config(num_epochs=4)
 group = Group(tuple(sweeps.configs(base, sweeps.sweep("chain.omega", {rates}))))
 folder = Folder(pathlib.Path(sys.argv[1]))
