@@ -1,26 +1,41 @@
 """Measures a trained model: python -m experiments.evaluate --workdir=DIR.
 
 Prints a table and writes DIR/evaluation.json. What is finished is kept: the same
-command goes on where it was interrupted, and repeats nothing.
+command goes on where it was interrupted, and repeats nothing. With --against=OTHER
+the model in OTHER is measured alike, and the two are compared image by image.
 """
 
+import contextlib
 import pathlib
+import sys
+from collections.abc import Callable, Iterator
 
+import numpy as np
 from absl import flags
 
 from experiments import common, selection
 from infusion_jax import evaluation
 from infusion_jax.config import Config
-from infusion_jax.datasets import Dataset
 from infusion_jax.drawing import plots
-from infusion_jax.evaluation import Protocol
-from infusion_jax.model import Model, load
+from infusion_jax.errors import UserError
+from infusion_jax.evaluation import Protocol, Session
+from infusion_jax.likelihood import Gap
+from infusion_jax.model import load
 from infusion_jax.storage import files
+from infusion_jax.training import signals
 from infusion_jax.training.workdir import unwritable
 
 _LOCK_FILE = "evaluation.lock"
+#: With fewer annealed images their choice may rank two models by itself.
+_ENOUGH = 64
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run.")
+_AGAINST = flags.DEFINE_string(
+  "against",
+  None,
+  "Workdir of another run on the same data: it is measured alike, with the same images"
+  " and noise, and the mean difference image by image is printed with its error.",
+)
 _METRICS = flags.DEFINE_list(
   "metrics", ["bound", "importance"], f"Any of {', '.join(evaluation.METRICS)}."
 )
@@ -43,43 +58,65 @@ def main(argv: list[str]) -> None:
     [*_METRICS.value, *(["importance_tuned"] if _TUNE_PROPOSAL.value else [])]
   )
   protocol = _PROTOCOL()
-  workdir = pathlib.Path(_WORKDIR.value)
+  folders = [pathlib.Path(value) for value in (_WORKDIR.value, _AGAINST.value) if value]
+  if len({folder.resolve() for folder in folders}) < len(folders):
+    raise UserError(
+      f"--against is {_AGAINST.value!r}, which is --workdir; allowed is another run"
+    )
+  try:
+    with signals.asking() as asked, contextlib.ExitStack() as stack:
+      both = [
+        stack.enter_context(_session(folder, metrics, protocol, asked))
+        for folder in folders
+      ]
+      _check_comparable(both)
+      measured = [_measured(session, metrics) for session in both]
+  except signals.Stopped as stopped:
+    print(f"{stopped}; the same command resumes", file=sys.stderr)
+    sys.exit(signals.EXIT_CODE)
+  for session, rows in zip(both, measured, strict=True):
+    print(f"{session.folder}: {session.dataset.name}, {protocol.split} split")
+    print(table(rows, session.dataset.name, session.model.config))
+    for sentence in filter(None, map(evaluation.caution, rows)):
+      print(sentence)
+  if len(both) > 1:
+    print(f"{both[0].folder} against {both[1].folder}, image by image")
+    print(comparison(*measured))
+
+
+@contextlib.contextmanager
+def _session(
+  workdir: pathlib.Path,
+  metrics: list[str],
+  protocol: Protocol,
+  asked: Callable[[], bool],
+) -> Iterator[Session]:
+  """A session in a workdir that no other process evaluates meanwhile."""
   model = load(workdir)
   dataset = selection.load_dataset(model, _DATA_PATH.value)
   dataset.split(protocol.split)
   evaluation.check_extractors(metrics, protocol, dataset)
   try:
     with files.locked(workdir / _LOCK_FILE, f"the evaluation in {workdir}"):
-      rows = _measure(model, dataset, metrics, protocol, workdir)
+      model = evaluation.with_population_statistics(model, dataset)
+      yield Session(model, dataset, protocol, workdir, _PROGRESS.value, asked)
   except OSError as error:
     raise unwritable(workdir, error) from error
-  print(f"{workdir}: {dataset.name}, {protocol.split} split")
-  print(table(rows, dataset.name, model.config))
 
 
-def _measure(
-  model: Model,
-  dataset: Dataset,
-  metrics: list[str],
-  protocol: Protocol,
-  workdir: pathlib.Path,
-) -> list[dict]:
-  """The measurements of all metrics, those that were already there among them."""
-  identity = evaluation.identity(model)
-  report = evaluation.Report(workdir, identity)
-  session = evaluation.Session(
-    evaluation.with_population_statistics(model, dataset),
-    dataset,
-    protocol,
-    evaluation.Parts(workdir / evaluation.PARTS_FILE, identity),
-    _PROGRESS.value,
-  )
-  rows = []
-  for metric in metrics:
-    rows += report.finished(metric, protocol) or report.add(
-      metric, protocol, evaluation.METRICS[metric](session)
+def _measured(session: Session, metrics: list[str]) -> list[dict]:
+  return [row for metric in metrics for row in session.measure(metric)]
+
+
+def _check_comparable(sessions: list[Session]) -> None:
+  """Two models are compared on the same images."""
+  splits = (session.dataset.split(session.protocol.split) for session in sessions)
+  first, *others = splits
+  if not all(np.array_equal(first, images) for images in others):
+    raise UserError(
+      f"--against is {_AGAINST.value!r}, whose data have other images to measure on;"
+      " allowed are runs on the same data"
     )
-  return rows
 
 
 def table(rows: list[dict], dataset: str, config: Config) -> str:
@@ -101,6 +138,24 @@ def table(rows: list[dict], dataset: str, config: Config) -> str:
   )
 
 
+def comparison(rows: list[dict], others: list[dict]) -> str:
+  """Two models' measurements and the mean difference image by image, as text."""
+  lines, sentences = [], []
+  for row, other in zip(rows, others, strict=True):
+    if (found := evaluation.paired(row, other)) is None:
+      continue
+    gap, count = Gap(found.mean, found.standard_error), row["protocol"]["num_images"]
+    values = _number(row["value"]), _number(other["value"])
+    lines.append([row["name"], *values, str(gap), gap.verdict, f"{count} images"])
+    if "temperatures" in row["protocol"] and count < _ENOUGH:
+      sentences.append(
+        f"{row['name']} compares the models on {count} images only; on other images"
+        f" the order may be another: take at least --ais_images={_ENOUGH}"
+      )
+  headers = ["metric", "this", "other", "difference", "this is", "protocol"]
+  return "\n".join([plots.markdown_table(headers, lines), *sentences])
+
+
 def _number(value: float | None) -> str:
   if value is None:
     return "-"
@@ -112,9 +167,8 @@ def _published(dataset: str, row: dict, config: Config) -> str:
   found = evaluation.published(dataset, row["name"], config)
   if found is None:
     return "-"
-  gap = row["value"] - found.value
-  verdict = "reached" if gap >= 0 else "missed"
-  return f"{found.value:.1f} ({found.where}; {verdict}, {gap:+.1f})"
+  gap = found.gap(row)
+  return f"{found.value:.1f} ({found.where}; {gap.verdict}, {gap})"
 
 
 def _protocol(row: dict) -> str:

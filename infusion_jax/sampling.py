@@ -72,7 +72,13 @@ def predict(
 
 
 def means(
-  network: Network, weights: Weights, keys: Array, num_steps: int, batch_size: int = 500
+  network: Network,
+  weights: Weights,
+  keys: Array,
+  num_steps: int,
+  batch_size: int = 500,
+  *,
+  draws: bool = False,
 ) -> Iterator[np.ndarray]:
   """Pictures of many model chains, batch after batch, as arrays of the host.
 
@@ -82,6 +88,7 @@ def means(
     keys: [N].
     num_steps: length of the chain.
     batch_size: chains per compiled call; picture i does not depend on it.
+    draws: draw from p^(T) instead of taking its mean.
 
   Yields:
     [b, H, W, C] means of p^(T), b = batch_size but for the last batch.
@@ -91,7 +98,8 @@ def means(
     # Filled up with the last chain, so that one compiled program serves all.
     rows = np.minimum(np.arange(first, first + batch_size), count - 1)
     prediction = _predict(network, weights, keys[rows], num_steps)
-    yield np.asarray(prediction.mean)[: count - first]
+    pictures = draw(keys[rows], prediction) if draws else prediction.mean
+    yield np.asarray(pictures)[: count - first]
 
 
 _predict = jax.jit(predict, static_argnums=(0, 3))

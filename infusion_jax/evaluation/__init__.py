@@ -1,69 +1,55 @@
 """Numbers of a trained model, each with its protocol, kept as they come.
 
-A metric is a function from a `Session` to `Measurement`s. What a metric has
-finished is written at once, so that an interrupted evaluation goes on where it
-was: whole measurements to `evaluation.json`, pieces of long ones beside it.
+A metric is a function from a `Session` to `Measurement`s, marked by `@metric(name)`:
+that is all there is to do for another one. What a metric has finished is written at
+once, so that an interrupted evaluation goes on where it was: whole measurements to
+`evaluation.json`, pieces of long ones beside it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from infusion_jax.errors import UserError
-from infusion_jax.evaluation.ais import ais, ais_isotropic
-from infusion_jax.evaluation.likelihoods import (
-  bound,
-  importance,
-  isotropic,
-  tuned_importance,
-)
-from infusion_jax.evaluation.pictures import (
-  check_extractors,
-  classifier_scores,
-  inception_scores,
-)
+from infusion_jax.evaluation import ais, likelihoods, pictures
+from infusion_jax.evaluation.pictures import check_extractors
+from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.results import (
   Published,
   Report,
+  caution,
   identity,
+  paired,
   published,
 )
 from infusion_jax.evaluation.session import (
-  PARTS_FILE,
-  Measurement,
+  METRICS,
   Parts,
-  Protocol,
   Session,
+  metric,
+  stop_if,
   with_population_statistics,
 )
-from infusion_jax.evaluation.windows import parzen_window
 
 __all__ = [
   "METRICS",
-  "PARTS_FILE",
   "Measurement",
   "Parts",
   "Protocol",
   "Published",
   "Report",
   "Session",
+  "ais",
+  "caution",
   "check_extractors",
   "check_metrics",
   "identity",
+  "likelihoods",
+  "metric",
+  "paired",
+  "pictures",
   "published",
+  "stop_if",
   "with_population_statistics",
 ]
-
-#: Metrics by name. To add one, write its function and its line here.
-METRICS: dict[str, Callable[[Session], list[Measurement]]] = {
-  "bound": bound,
-  "importance": importance,
-  "importance_tuned": tuned_importance,
-  "isotropic": isotropic,
-  "ais": ais,
-  "ais_isotropic": ais_isotropic,
-  "parzen": parzen_window,
-  "inception": inception_scores,
-  "classifier": classifier_scores,
-}
 
 
 def check_metrics(names: Iterable[str]) -> list[str]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from infusion_jax import chain, likelihood
 from infusion_jax.evaluation import likelihoods
-from infusion_jax.evaluation.session import Measurement, Session
+from infusion_jax.evaluation.protocol import Measurement
+from infusion_jax.evaluation.session import Session, metric
 from infusion_jax.likelihood.annealing import driver as annealing
 from infusion_jax.likelihood.annealing import hmc
 from infusion_jax.likelihood.annealing.driver import Annealing, Stage
@@ -29,11 +30,13 @@ Operator = tuple[chain.Transition, PyTree]
 _BATCH = 16
 
 
+@metric("ais")
 def ais(session: Session) -> list[Measurement]:
-  """Annealed importance sampling of the first images, in noise space."""
+  """Annealed importance sampling of some images, in noise space."""
   return _measure(session, "ais", session.operator, {}, {})
 
 
+@metric("ais_isotropic")
 def ais_isotropic(session: Session) -> list[Measurement]:
   """The same with the isotropic output, as in table 3.1's other rows."""
   search = likelihoods.search_isotropic(session)
@@ -50,27 +53,21 @@ def _measure(
   more: dict[str, Any],
   details: dict[str, Any],
 ) -> list[Measurement]:
-  settings = Annealing(
-    num_legs=session.protocol.temperatures, num_chains=session.protocol.ais_chains
-  )
-  values = _annealed(session, name, operator, settings)
-  protocol = _described(session, settings, len(values[0])) | more
-  found = Measurement.of(
+  asked = session.protocol
+  settings = Annealing(num_legs=asked.temperatures, num_chains=asked.ais_chains)
+  images = session.chosen(min(asked.ais_images, len(session.images)))
+  key = session.part_key(
     name,
-    likelihood.summarize(values),
-    protocol=protocol,
-    details={**details, **likelihoods.bits(session, values)},
+    images,
+    repetitions=asked.repetitions,
+    settings=dataclasses.asdict(settings),
+    **more,
   )
-  if not session.protocol.sandwich:
-    return [found]
-  return [found, _sandwich(session, name, operator, settings, protocol)]
-
-
-def _described(session: Session, settings: Annealing, num_images: int) -> dict:
-  return session.described(
-    num_images=num_images,
+  values = _annealed(session, name, key, operator, images, settings)
+  protocol = session.described(
+    images,
     num_chains=settings.num_chains,
-    repetitions=session.protocol.repetitions,
+    repetitions=asked.repetitions,
     temperatures=settings.num_legs,
     spacing=settings.temperatures,
     leapfrog_steps=settings.moves.num_leapfrog,
@@ -78,21 +75,32 @@ def _described(session: Session, settings: Annealing, num_images: int) -> dict:
     acceptance=settings.acceptance,
     dequantization=f"uniform, 1/{session.dataset.levels}",
     batch_statistics=session.model.about.get("statistics"),
+    **more,
   )
+  found = Measurement.of(
+    name, values, protocol, {**details, **likelihoods.bits(session, values)}
+  )
+  if not asked.sandwich:
+    return [found]
+  return [found, _sandwich(session, name, operator, settings, protocol)]
 
 
 def _annealed(
-  session: Session, name: str, operator: Operator, settings: Annealing
+  session: Session,
+  name: str,
+  key: str,
+  operator: Operator,
+  images: np.ndarray,
+  settings: Annealing,
 ) -> np.ndarray:
   """[R, N] estimates; after a kill from the last call that was kept."""
-  protocol, parts = session.protocol, session.parts
-  images = session.images[: protocol.ais_images]
-  key = parts.key(name=name, protocol=dataclasses.asdict(protocol))
-  path = parts.file(f"{key}.npz")
+  parts, repetitions = session.parts, session.protocol.repetitions
+  stages = Stages(parts.file(f"{key}.npz"), key)
   done = {(row["repetition"], row["first"]): row["estimate"] for row in parts.get(key)}
-  total = protocol.repetitions * len(images) * settings.num_legs
-  with session.bar(total, name, "temperature") as bar:
-    finished = sum(map(len, done.values())) * settings.num_legs
+  size, legs = min(_BATCH, len(images)), settings.num_legs
+  places = [(r, n) for r in range(repetitions) for n in range(0, len(images), size)]
+  left = [place for place in places if place not in done]
+  with session.bar(repetitions * len(images) * legs, name, "temperature") as reached:
     for batch in annealing.anneal_batches(
       session.key(name),
       *operator,
@@ -100,27 +108,24 @@ def _annealed(
       images,
       settings,
       levels=session.dataset.levels,
-      repetitions=protocol.repetitions,
+      repetitions=repetitions,
       batch_size=_BATCH,
       skip=lambda *place: place in done,
-      resume=_read(path),
+      resume=stages.read(*left[0]) if left else None,
     ):
-      bar.update(finished + batch.size * int(batch.stage.progress.done) - bar.n)
-      if not batch.stage.finished:
-        _write(path, batch.stage)
-        continue
-      place = {"repetition": batch.repetition, "first": batch.first}
-      parts.add(key, {**place, "estimate": batch.estimate.tolist()})
-      done[batch.repetition, batch.first] = batch.estimate.tolist()
-      finished += batch.size * settings.num_legs
-      if path:
-        path.unlink(missing_ok=True)
-  return np.array(
-    [
-      [value for place in sorted(done) if place[0] == r for value in done[place]]
-      for r in range(protocol.repetitions)
-    ]
-  )
+      place = batch.repetition, batch.first
+      finished = sum(map(len, done.values())) * legs
+      if batch.stage.finished:
+        row = {"repetition": batch.repetition, "first": batch.first}
+        row["estimate"] = batch.estimate.tolist()
+        parts.add(key, row)
+        done[place] = row["estimate"]
+      else:
+        stages.write(*place, batch.stage)
+      reached(finished + batch.size * int(batch.stage.progress.done))
+  stages.clear()
+  values = np.concatenate([done[place] for place in places])
+  return values.reshape(repetitions, len(images))
 
 
 def _sandwich(
@@ -132,7 +137,7 @@ def _sandwich(
 ) -> Measurement:
   """The gap between forward and reverse annealing on simulated images."""
   count = session.protocol.ais_images
-  with session.bar(count, f"{name}: sandwich") as bar:
+  with session.bar(count, f"{name}: sandwich") as reached:
     both = annealing.evaluate_sandwich(
       session.key(f"{name} sandwich"),
       *operator,
@@ -140,35 +145,56 @@ def _sandwich(
       settings,
       num_images=count,
       batch_size=_BATCH,
-      progress=lambda done, total: bar.update(done - bar.n),
+      progress=lambda done, total: reached(done),
     )
-  return Measurement.of(
+  return Measurement(
     f"{name}_gap",
-    both.gap,
+    *both.gap,
+    unit="nats per image",
     protocol={**protocol, "split": "simulated from the model", "num_images": count},
     details={"lower": float(both.lower.mean()), "upper": float(both.upper.mean())},
   )
 
 
-def _write(path: pathlib.Path | None, stage: Stage) -> None:
-  """Keeps how far the annealing of a batch has come."""
-  if path:
+@dataclasses.dataclass(frozen=True)
+class Stages:
+  """The one file that says how far the annealing of a batch has come.
+
+  A record of finished batches stands elsewhere, and a kill may come between the two
+  writes: the file says which batch of which measurement it belongs to.
+
+  Attributes:
+    path: of the file.
+    key: names the measurement: model, metric, images and settings.
+  """
+
+  path: pathlib.Path
+  key: str
+
+  def write(self, repetition: int, first: int, stage: Stage) -> None:
+    """Keeps the stage of the batch that begins with image `first`."""
     leaves = {str(n): leaf for n, leaf in enumerate(jax.tree.leaves(stage))}
-    with files.replacing(path) as stream:
-      np.savez(stream, **leaves)
+    with files.replacing(self.path) as stream:
+      np.savez(stream, owner=self._owner(repetition, first), **leaves)
 
+  def read(self, repetition: int, first: int) -> Stage | None:
+    """The stage of this batch; None if there is none, or none that is whole."""
+    try:
+      # numpy leaves a file that it opened itself open if it is damaged.
+      with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+        if kept["owner"] != self._owner(repetition, first):
+          return None
+        leaves = [kept[str(n)] for n in range(len(kept.files) - 1)]
+      return jax.tree.unflatten(_STAGE, leaves)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+      return None
 
-def _read(path: pathlib.Path | None) -> Stage | None:
-  """What `_write` kept; None if there is nothing, or nothing whole."""
-  if path is None or not path.exists():
-    return None
-  try:
-    # numpy leaves a file that it opened itself open if it is damaged.
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-      leaves = [kept[str(n)] for n in range(len(kept.files))]
-    return jax.tree.unflatten(_STAGE, leaves)
-  except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-    return None
+  def clear(self) -> None:
+    """Removes the file once all batches are finished."""
+    self.path.unlink(missing_ok=True)
+
+  def _owner(self, repetition: int, first: int) -> str:
+    return f"{self.key}, repetition {repetition}, images from {first}"
 
 
 _STAGE = jax.tree.structure(

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import chain, likelihood
-from infusion_jax.evaluation.session import Measurement, Session
+from infusion_jax.evaluation.protocol import Measurement
+from infusion_jax.evaluation.session import Session, metric
 from infusion_jax.likelihood import Estimates
 
 Array = jax.Array
@@ -39,18 +40,12 @@ def estimates(
   """
   protocol, parts = session.protocol, session.parts
   images = session.images
-  key = parts.key(
-    name=name,
-    rates=np.asarray(rates).tolist(),
-    chains=protocol.num_chains,
-    seed=protocol.seed,
-    split=protocol.split,
-    images=len(images),
+  key = session.part_key(
+    name, images, rates=np.asarray(rates).tolist(), chains=protocol.num_chains
   )
   done = {(row["repetition"], row["first"]): row for row in parts.get(key)}
   transition, steps = operator or session.operator
-  with session.bar(protocol.repetitions * len(images), name) as bar:
-    bar.update(sum(len(row["bound"]) for row in done.values()))
+  with session.bar(protocol.repetitions * len(images), name) as reached:
     for repetition, first, found in likelihood.estimate_batches(
       session.key("chains"),
       transition,
@@ -65,8 +60,14 @@ def estimates(
       row = {"repetition": repetition, "first": first, **_listed(found)}
       parts.add(key, row)
       done[repetition, first] = row
-      bar.update(len(found.bound))
-  return _joined(done, protocol.repetitions)
+      reached(sum(len(row["bound"]) for row in done.values()))
+  # Pieces may have been kept in another number of repetitions.
+  wanted = [done[place] for place in sorted(done) if place[0] < protocol.repetitions]
+  return {
+    name: np.concatenate([row[name] for row in wanted]).reshape(-1, len(images))
+    for name in wanted[0]
+    if name not in ("repetition", "first")
+  }
 
 
 def _listed(found: Estimates) -> dict[str, list[float]]:
@@ -81,21 +82,7 @@ def _listed(found: Estimates) -> dict[str, list[float]]:
   }
 
 
-def _joined(rows: Mapping[tuple[int, int], dict], repetitions: int) -> dict[str, Any]:
-  """[R, N] arrays by name from the pieces, in the order of the images."""
-  names = ("bound", "importance", "ess", "prior", "per_step", "reconstruction")
-  ordered = [rows[place] for place in sorted(rows)]
-  return {
-    name: np.array(
-      [
-        [value for row in ordered if row["repetition"] == r for value in row[name]]
-        for r in range(repetitions)
-      ]
-    )
-    for name in names
-  }
-
-
+@metric("bound")
 def bound(session: Session) -> list[Measurement]:
   """The lower bound under the rates of training (eq. 3.3.3), and its parts."""
   found = estimates(session, session.infusion.rates, "chains")
@@ -105,30 +92,27 @@ def bound(session: Session) -> list[Measurement]:
   return [
     Measurement.of(
       "bound",
-      likelihood.summarize(found["bound"]),
-      protocol=_chains_protocol(session),
-      details={**parts, **bits(session, found["bound"])},
+      found["bound"],
+      _chains_protocol(session),
+      {**parts, **bits(session, found["bound"])},
     )
   ]
 
 
+@metric("importance")
 def importance(session: Session) -> list[Measurement]:
   """The importance-sampling estimate under the rates of training (eq. 3.3.2)."""
   found = estimates(session, session.infusion.rates, "chains")
   return [_importance("importance", session, found)]
 
 
+@metric("importance_tuned")
 def tuned_importance(session: Session) -> list[Measurement]:
   """The same with the proposal's rates chosen on validation."""
   transition, steps = session.operator
-  num_steps = session.model.network.num_steps
-  rates = likelihood.proposal_grid(
-    num_steps,
-    [0.0, 0.005, 0.01, 0.02, 0.05],
-    [0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05],
-  )
+  rates = likelihood.proposal_grid(session.model.network.num_steps, _ALPHA0, _OMEGA)
   trained = np.asarray(session.infusion.rates)[None]
-  with session.bar(len(rates) + 1, "proposal", "schedule") as bar:
+  with session.bar(len(rates) + 1, "proposal", "schedule") as reached:
     table = likelihood.tune_proposal(
       session.key("proposal"),
       transition,
@@ -138,7 +122,7 @@ def tuned_importance(session: Session) -> list[Measurement]:
       np.concatenate([trained, rates]),
       levels=session.dataset.levels,
       num_chains=session.protocol.search_chains,
-      progress=lambda done, total: bar.update(done - bar.n),
+      progress=lambda done, total: reached(done),
     )
   found = estimates(session, table.best_rates, "tuned chains")
   search = {
@@ -162,16 +146,14 @@ def _importance(
     **bits(session, found["importance"]),
   }
   return Measurement.of(
-    name,
-    likelihood.summarize(found["importance"]),
-    protocol=_chains_protocol(session, rates),
-    details=details,
+    name, found["importance"], _chains_protocol(session, rates), details
   )
 
 
 def _chains_protocol(session: Session, rates: Any = None) -> dict[str, Any]:
   rates = session.infusion.rates if rates is None else rates
   return session.described(
+    session.images,
     num_chains=session.protocol.num_chains,
     repetitions=session.protocol.repetitions,
     proposal_rates=[round(float(rate), 6) for rate in rates],
@@ -188,6 +170,7 @@ def bits(session: Session, nats: np.ndarray) -> dict[str, Any]:
   return {"bits_per_dimension": bits}
 
 
+@metric("isotropic")
 def isotropic(session: Session) -> list[Measurement]:
   """The importance estimate with one output variance for all pixels (table 3.1)."""
   search = search_isotropic(session)

@@ -1,28 +1,21 @@
-"""Scores of samples through a network: Inception-v3, or a classifier of the data.
+"""Scores of samples: Parzen windows, Inception-v3, or a classifier of the data.
 
-The samples are scored as they come, and only what the network says of them is
-kept. Real images are scored alike: their own score is the one to be reached.
+Networks see the samples as they come, and only what they say of them is kept. Real
+images are scored alike: their own score is the one to be reached.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator
 
+import jax
 import numpy as np
 
+from infusion_jax import pixels, sampling
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
-from infusion_jax.evaluation.session import (
-  Measurement,
-  Protocol,
-  Session,
-)
-from infusion_jax.evaluation.windows import sample_means
-from infusion_jax.metrics import (
-  classifier,
-  extractors,
-  inception,
-  scores,
-)
+from infusion_jax.evaluation.protocol import Measurement, Protocol
+from infusion_jax.evaluation.session import Session, metric
+from infusion_jax.metrics import classifier, extractors, inception, parzen, scores
 from infusion_jax.metrics.extractors import Extractor, Predictions
 from infusion_jax.metrics.scores import SplitScore
 from infusion_jax.storage import files
@@ -40,11 +33,38 @@ _MAKERS = {
 }
 
 
+@metric("parzen")
+def parzen_window(session: Session) -> list[Measurement]:
+  """The Parzen estimate of figure 3.4, by kernels at samples: clean images, all."""
+  protocol, levels = session.protocol, session.dataset.levels
+  kernels = np.concatenate([*_samples(session, protocol.num_samples)])
+  sigma, details = protocol.sigma, {}
+  if not sigma:
+    search = parzen.choose_sigma(
+      pixels.scaled(session.dataset.validation, levels), kernels
+    )
+    sigma = search.best
+    details = {
+      "sigmas": search.sigmas.tolist(),
+      "validation": search.log_likelihood.tolist(),
+    }
+  clean = pixels.scaled(session.dataset.split(protocol.split), levels)
+  described = {
+    **_described(session, protocol.num_samples),
+    "sigma": sigma,
+    "chosen_on_validation": not protocol.sigma,
+  }
+  values = parzen.log_likelihood(clean, kernels, sigma)
+  return [Measurement.of("parzen", values, described, details)]
+
+
+@metric("inception")
 def inception_scores(session: Session) -> list[Measurement]:
   """Inception score (table 3.2), FID and KID, through the user's Inception-v3."""
   return _measure(session, "inception")
 
 
+@metric("classifier")
 def classifier_scores(session: Session) -> list[Measurement]:
   """The same formulas through a classifier of the data set at hand."""
   return _measure(session, "classifier")
@@ -59,31 +79,35 @@ def check_extractors(
     UserError: no file was given for one of them, or it is missing, damaged, or of a
       network for other images.
   """
-  for metric in metrics:
-    if metric in _LOADERS:
-      _extractor(metric, protocol).check(dataset.image_shape)
+  for name in metrics:
+    if name in _LOADERS:
+      _extractor(name, protocol).check(dataset.image_shape)
 
 
-def _extractor(metric: str, protocol: Protocol) -> Extractor:
-  path = protocol.networks().get(metric)
+def _extractor(name: str, protocol: Protocol) -> Extractor:
+  path = protocol.networks().get(name)
   if not path:
     raise UserError(
-      f"metric {metric!r} needs --{metric}=FILE, which python -m {_MAKERS[metric]}"
-      " makes"
+      f"metric {name!r} needs --{name}=FILE, which python -m {_MAKERS[name]} makes"
     )
-  return _LOADERS[metric](path)
+  return _LOADERS[name](path)
 
 
-def _measure(session: Session, metric: str) -> list[Measurement]:
+def _measure(session: Session, name: str) -> list[Measurement]:
   protocol = session.protocol
-  extractor = _extractor(metric, protocol)
+  extractor = _extractor(name, protocol)
   extractor.check(session.dataset.image_shape)
   real = extractors.gathered(extractor, _real_images(session))
-  samples = sample_means(session, protocol.score_samples)
-  ours = extractors.gathered(extractor, samples)
+  # Draws may leave [0, 1], which no picture and no network knows.
+  samples = _samples(session, protocol.score_samples)
+  ours = extractors.gathered(extractor, (np.clip(part, 0.0, 1.0) for part in samples))
   found = extractors.compare(ours, real, splits=protocol.splits, seed=protocol.seed)
   names = extractors.NAMES[extractor.name]
-  described = _described(session, metric, extractor)
+  described = {
+    **_described(session, protocol.score_samples),
+    "extractor": dict(extractor.about),
+    "extractor_file": files.digest(protocol.networks()[name]),
+  }
   return [
     _of_splits(
       names.inception_score,
@@ -116,23 +140,35 @@ def _score_of_real(real: Predictions, splits: int) -> float:
   return scores.inception_score(real.probabilities, parts).mean
 
 
+def _samples(session: Session, count: int) -> Iterator[np.ndarray]:
+  """Yields `count` samples of the model as the protocol has them, [b, H, W, C] each."""
+  model = session.model
+  keys = jax.random.split(session.key("samples"), count)
+  draws, done = session.protocol.samples == "draws", 0
+  with session.bar(count, "samples") as reached:
+    for part in sampling.means(
+      model.network, model.weights, keys, session.chain_steps, draws=draws
+    ):
+      yield part
+      done += len(part)
+      reached(done)
+
+
 def _real_images(session: Session) -> Iterator[np.ndarray]:
   """Yields the whole split, whatever other metrics look at, scaled to [0, 1)."""
   images = session.dataset.split(session.protocol.split)
-  with session.bar(len(images), "real images") as bar:
+  with session.bar(len(images), "real images") as reached:
     for first in range(0, len(images), _BATCH):
       part = images[first : first + _BATCH]
-      yield np.float32(part) / session.dataset.levels
-      bar.update(len(part))
+      yield pixels.scaled(part, session.dataset.levels)
+      reached(first + len(part))
 
 
-def _described(session: Session, metric: str, extractor: Extractor) -> dict:
-  protocol = session.protocol
+def _described(session: Session, num_samples: int) -> dict:
+  """The published protocols use the whole split, whatever the other metrics do."""
   return {
-    **session.described(num_samples=protocol.score_samples),
-    "num_images": len(session.dataset.split(protocol.split)),
-    "pictures": "means of the last transition",
+    **session.described(session.dataset.split(session.protocol.split)),
+    "num_samples": num_samples,
+    "samples": f"{session.protocol.samples} of the last transition",
     "chain_steps": session.chain_steps,
-    "extractor": dict(extractor.about),
-    "extractor_file": files.digest(protocol.networks()[metric]),
   }

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,8 @@ import numpy as np
 
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
-from infusion_jax.evaluation.session import Measurement, Protocol
+from infusion_jax.evaluation.protocol import PER_IMAGE, Measurement, Protocol
+from infusion_jax.likelihood import Gap, Summary, summarize
 from infusion_jax.model import Model
 from infusion_jax.storage import files, provenance, published_numbers
 from infusion_jax.sweep import overrides
@@ -93,12 +95,16 @@ class Published(NamedTuple):
   Attributes:
     value: in the metric's unit.
     error: its own, as printed there; None where none is.
-    where: the table or figure, and the chain where the one at hand is another.
+    where: the table or figure, and the schedule where the one at hand is another.
   """
 
   value: float
   error: float | None
   where: str
+
+  def gap(self, row: Mapping[str, Any]) -> Gap:
+    """How far a measurement is above this number."""
+    return Gap.between(row["value"], row["standard_error"], self.value, self.error)
 
 
 def published(dataset: str, metric: str, config: Config) -> Published | None:
@@ -107,8 +113,8 @@ def published(dataset: str, metric: str, config: Config) -> Published | None:
   Args:
     dataset: the data's name.
     metric: its name, with "train/" before it on training images.
-    config: of the model. The bound of its very schedule in table A.1 comes first;
-      else the number is that of the thesis's best MNIST model, T = 15.
+    config: of the model. A bound on test images is compared with that of the very
+      schedule alone; other numbers with the thesis's only MNIST model that has them.
 
   Returns:
     The number, or None.
@@ -119,16 +125,30 @@ def published(dataset: str, metric: str, config: Config) -> Published | None:
   where, row, column = place
   found = published_numbers.numbers(_SECTIONS[where], row)
   value, error = found if column is None else found[column]
-  if dataset == "mnist" and config.chain.num_steps != _NUM_STEPS:
-    own = overrides.published_bound(config) if metric == "bound" else None
-    if own is not None:
-      return Published(own, None, "table A.1")
-    where += f", T = {_NUM_STEPS}"
+  if dataset == "mnist" and not _is_the_thesis_model(config):
+    if metric == "bound":
+      own = overrides.published_bound(config)
+      if own is None:
+        return None
+      return Published(own, None, f"table A.1, {_schedule(config)}")
+    where += ", T = 15, ω = 0.01"
   return Published(float(value), float(error), where)
 
 
-#: T of the thesis's MNIST model of table 3.1 and figure 3.4.
-_NUM_STEPS = 15
+def _is_the_thesis_model(config: Config) -> bool:
+  """Whether a schedule is that of table 3.1 and figure 3.4: T = 15, ω = 0.01."""
+  chain = config.chain
+  schedule = chain.num_steps, chain.alpha0, chain.omega
+  return not chain.rates and schedule == (15, 0.0, 0.01)
+
+
+def _schedule(config: Config) -> str:
+  """A schedule as table A.1 has them."""
+  chain = config.chain
+  rate = f"α = {chain.alpha0:g}" if chain.num_steps == 1 else f"ω = {chain.omega:g}"
+  return f"T = {chain.num_steps}, {rate}"
+
+
 #: Where the numbers of a table or figure stand in `published.json`.
 _SECTIONS = {
   "table 3.1": "table_3_1_mnist_log_likelihood",
@@ -145,3 +165,42 @@ _PUBLISHED: dict[tuple[str, str], tuple[str, str, int | None]] = {
   ("mnist", "parzen"): ("figure 3.4", "Infusion", None),
   ("cifar10", "inception_score"): ("table 3.2", "Infusion", None),
 }
+
+
+def paired(row: Mapping[str, Any], other: Mapping[str, Any]) -> Summary | None:
+  """Differences of two models image by image: mean, its standard error.
+
+  What the images differ by among themselves cancels, so two models are told apart
+  that their own standard errors do not tell apart.
+
+  Args:
+    row: a measurement of one model.
+    other: that of another, under the same protocol on the same images.
+
+  Returns:
+    The summary of `row` minus `other`, in nats per image; None where one has no
+    values image by image.
+  """
+  both = [entry["details"].get(PER_IMAGE) for entry in (row, other)]
+  if None in both or len(both[0]) != len(both[1]):
+    return None
+  return summarize(np.subtract(*both))
+
+
+def caution(row: Mapping[str, Any]) -> str:
+  """What the error of a measurement leaves out, in a sentence; empty if nothing."""
+  ess = row["details"].get("median_ess", math.inf)
+  if ess >= _FEW:
+    return ""
+  better = "--metrics=ais"
+  if not row["name"].endswith("importance_tuned"):
+    better = f"--tune_proposal or {better}"
+  return (
+    f"{row['name']}: the median effective sample size is {ess:.1f}. The standard error"
+    " does not contain the bias of importance sampling, and with so few effective"
+    f" chains the value may be far too low; {better} comes nearer."
+  )
+
+
+#: Effective sample sizes below it leave an importance-sampling estimate biased.
+_FEW = 2.0

@@ -1,11 +1,12 @@
 """What metrics work with: model, data, protocol, and pieces of work already done."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,139 +16,112 @@ import tqdm
 
 from infusion_jax import chain, random, sampling
 from infusion_jax.datasets import Dataset
-from infusion_jax.errors import UserError
-from infusion_jax.likelihood import Summary
-from infusion_jax.metrics import parzen
+from infusion_jax.evaluation.protocol import Measurement, Protocol
+from infusion_jax.evaluation.results import Report, identity
 from infusion_jax.model import Model
-from infusion_jax.training import programs
+from infusion_jax.training import programs, signals
 from infusion_jax.training.state import make_recipe
 
 Array = jax.Array
 PyTree = Any
+Metric = Callable[["Session"], list[Measurement]]
 
 PARTS_FILE = "evaluation_parts.jsonl"
 
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-  """How to measure.
-
-  Attributes:
-    split: "train", "validation" or "test".
-    num_images: of the split, from its beginning; 0: all.
-    num_chains: k, infusion chains an image.
-    repetitions: independent repetitions, for the deviation over them.
-    seed: decides all noise.
-    search_images: validation images that choices are made on.
-    search_chains: chains an image in searches.
-    num_samples: of the model, for the Parzen estimate.
-    sigma: of the Parzen kernel; 0: chosen on validation.
-    num_steps: length of the chain that samples are drawn with; 0: as trained.
-    temperatures: of annealed importance sampling.
-    ais_images: images that are annealed.
-    ais_chains: annealed chains an image.
-    sandwich: also bound the annealing error on simulated images.
-    score_samples: of the model, for the Inception and the classifier score.
-    splits: parts that these samples are scored in.
-    inception: weights of Inception-v3 (experiments.convert_inception makes them).
-    classifier: a classifier (experiments.train_classifier makes it).
-  """
-
-  split: str = "test"
-  num_images: int = 1000
-  num_chains: int = 50
-  repetitions: int = 1
-  seed: int = 0
-  search_images: int = 64
-  search_chains: int = 64
-  num_samples: int = 10_000
-  sigma: float = parzen.SIGMA
-  num_steps: int = 0
-  temperatures: int = 1000
-  ais_images: int = 16
-  ais_chains: int = 4
-  sandwich: bool = False
-  score_samples: int = 50_000
-  splits: int = 10
-  inception: str = ""
-  classifier: str = ""
-
-  def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      least = 0 if field.name in _MAY_BE_ZERO else 1
-      if not isinstance(value, str) and not value >= least:
-        raise UserError(f"{field.name} is {value}; it must be at least {least}")
-      if not isinstance(value, str) and not value <= _MOST:
-        raise UserError(f"{field.name} is {value}; it must be at most {_MOST}")
-    if self.score_samples < max(2, self.splits):
-      raise UserError(
-        f"score_samples is {self.score_samples}; it must be at least"
-        f" {max(2, self.splits)}, of which splits = {self.splits} can be made"
-      )
-
-  def networks(self) -> dict[str, str]:
-    """The files of the networks that are given to score with, by metric."""
-    named = {"inception": self.inception, "classifier": self.classifier}
-    return {name: path for name, path in named.items() if path}
+#: Metrics by name; `metric` adds one.
+METRICS: dict[str, Metric] = {}
 
 
-# A key's seed has 32 bits, and nothing else comes near.
-_MOST = 2**32 - 1
-_MAY_BE_ZERO = {"num_images", "seed", "sigma", "num_steps", "sandwich"}
+def metric(name: str) -> Callable[[Metric], Metric]:
+  """Makes a function from a session to measurements the metric `name`."""
+
+  def add(function: Metric) -> Metric:
+    METRICS[name] = function
+    return function
+
+  return add
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-  """One number and how it came about.
-
-  Attributes:
-    name: of the metric.
-    value: mean over the images (and repetitions).
-    standard_error: of the mean over images, or None.
-    deviation: of the mean over repetitions, or None.
-    unit: of the three.
-    protocol: what was measured, in words and numbers.
-    details: what else was found on the way.
-  """
-
-  name: str
-  value: float
-  standard_error: float | None
-  deviation: float | None
-  unit: str
-  protocol: dict[str, Any]
-  details: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-  @classmethod
-  def of(cls, name: str, summary: Summary, **rest: Any) -> "Measurement":
-    """A measurement in nats per image from a summary."""
-    return cls(name, *summary, unit="nats per image", **rest)
+def stop_if(asked: Callable[[], bool]) -> None:
+  """Raises `signals.Stopped` if asked to stop while something is measured."""
+  if asked():
+    raise signals.Stopped("stopped; what was measured is kept")
 
 
 @dataclasses.dataclass
 class Session:
-  """What metrics work with.
+  """What metrics work with, and what measures them.
 
   Attributes:
     model: with statistics of the whole training set.
     dataset: its data.
     protocol: how to measure.
-    parts: where pieces are kept.
+    folder: where measurements, and pieces of unfinished ones, are kept.
     progress: whether to show progress bars on stderr.
+    asked: whether to stop; looked at whenever a measurement has come further.
   """
 
   model: Model
   dataset: Dataset
   protocol: Protocol
-  parts: "Parts"
+  folder: pathlib.Path
   progress: bool = True
+  asked: Callable[[], bool] = lambda: False
+
+  def __post_init__(self) -> None:
+    self.identity = identity(self.model)
+    self.report = Report(self.folder, self.identity)
+    self.parts = Parts(self.folder / PARTS_FILE, self.identity)
+
+  def measure(self, name: str) -> list[dict[str, Any]]:
+    """The measurements of a metric, as they stand in `evaluation.json`.
+
+    Those that are there under this protocol and checkpoint are not made again, and
+    one that was interrupted goes on from its last piece.
+
+    Raises:
+      signals.Stopped: the session was asked to stop; what was measured is kept.
+    """
+    if found := self.report.finished(name, self.protocol):
+      return found
+    stop_if(self.asked)
+    with jax.default_matmul_precision(self.protocol.precision):
+      rows = METRICS[name](self)
+    return self.report.add(name, self.protocol, rows)
+
+  @contextlib.contextmanager
+  def bar(
+    self, total: int, what: str, unit: str = "image"
+  ) -> Iterator[Callable[[int], None]]:
+    """Shows progress; yields a function to be told how much is done in all.
+
+    To be called once that much is kept: the function stops when asked to.
+    """
+    options = {"desc": what, "unit": unit, "disable": not self.progress}
+    with tqdm.tqdm(total=total, **options) as bar:
+
+      def reached(done: int) -> None:
+        bar.update(done - bar.n)
+        stop_if(self.asked)
+
+      yield reached
 
   @functools.cached_property
   def images(self) -> np.ndarray:
     """The images to measure on, uint8 [N, H, W, C]."""
-    images = self.dataset.split(self.protocol.split)
-    return images[: self.protocol.num_images or len(images)]
+    return self.chosen(self.protocol.num_images)
+
+  def chosen(self, count: int) -> np.ndarray:
+    """All images of the split, or a random subset of `count`, [N, H, W, C].
+
+    The seed orders the split at random, and a subset is the beginning of that order:
+    a small one lies within a large one, and is the same for every model and metric.
+    """
+    whole = self.dataset.split(self.protocol.split)
+    if not 0 < count < len(whole):
+      return whole
+    order = jax.random.permutation(self.key("images"), len(whole))
+    return whole[np.asarray(order[:count])]
 
   @property
   def search_images(self) -> np.ndarray:
@@ -174,26 +148,37 @@ class Session:
     """The stream called `name` of the protocol's seed."""
     return random.named(jax.random.key(self.protocol.seed), name)
 
-  def bar(self, total: int, what: str, unit: str = "image") -> tqdm.tqdm:
-    """A progress bar."""
-    return tqdm.tqdm(total=total, desc=what, unit=unit, disable=not self.progress)
-
-  def described(self, **more: Any) -> dict[str, Any]:
-    """The part of a protocol that all metrics share, and more."""
+  def described(self, images: np.ndarray, **more: Any) -> dict[str, Any]:
+    """The part of a protocol that all metrics on `images` share, and more."""
+    whole = len(images) == len(self.dataset.split(self.protocol.split))
     return {
       "data": self.dataset.name,
       "split": self.protocol.split,
-      "num_images": len(self.images),
+      "num_images": len(images),
+      "choice": "all images" if whole else "random subset",
       "seed": self.protocol.seed,
+      "precision": self.protocol.precision,
       **more,
     }
+
+  def part_key(self, name: str, images: np.ndarray, **facts: Any) -> str:
+    """Names a measurement by all that its pieces depend on, the images among it."""
+    protocol = self.protocol
+    return self.parts.key(
+      name=name,
+      images=hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
+      levels=self.dataset.levels,
+      seed=protocol.seed,
+      precision=protocol.precision,
+      **facts,
+    )
 
 
 class Parts:
   """Pieces of unfinished measurements: one JSON object a line."""
 
-  def __init__(self, path: pathlib.Path | None, identity: str = ""):
-    """Reads what is there; with no path, nothing is kept.
+  def __init__(self, path: pathlib.Path, identity: str = ""):
+    """Reads what is there.
 
     Args:
       path: the file.
@@ -217,19 +202,18 @@ class Parts:
   def add(self, key: str, row: Mapping[str, Any]) -> None:
     """Keeps a piece."""
     self._found.setdefault(key, []).append(dict(row))
-    if self._path:
-      # On a line of its own, also after one that a kill tore.
-      with self._path.open("a") as stream:
-        stream.write("\n" + json.dumps({"key": key, **row}))
+    # On a line of its own, also after one that a kill tore.
+    with self._path.open("a") as stream:
+      stream.write("\n" + json.dumps({"key": key, **row}))
 
-  def file(self, name: str) -> pathlib.Path | None:
-    """Where a piece that is no row may be kept, if anything is."""
-    return self._path.with_name(f"{self._path.stem}_{name}") if self._path else None
+  def file(self, name: str) -> pathlib.Path:
+    """Where a piece that is no row may be kept."""
+    return self._path.with_name(f"{self._path.stem}_{name}")
 
 
-def _json_lines(path: pathlib.Path | None) -> Iterable[dict[str, Any]]:
+def _json_lines(path: pathlib.Path) -> Iterable[dict[str, Any]]:
   """The rows of a file; a line torn by a kill is left out."""
-  if path is None or not path.exists():
+  if not path.exists():
     return
   for line in path.read_text().splitlines():
     try:

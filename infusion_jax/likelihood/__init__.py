@@ -16,6 +16,7 @@ from infusion_jax.likelihood.proposal import (
   tune_proposal,
 )
 from infusion_jax.likelihood.summary import (
+  Gap,
   Summary,
   bits_per_dimension,
   summarize,
@@ -23,6 +24,7 @@ from infusion_jax.likelihood.summary import (
 
 __all__ = [
   "Estimates",
+  "Gap",
   "Search",
   "Summary",
   "bits_per_dimension",

@@ -25,6 +25,43 @@ class Summary(NamedTuple):
   deviation: float | None
 
 
+class Gap(NamedTuple):
+  """How far one number is above another, and how sure that is.
+
+  Attributes:
+    value: the difference.
+    error: its standard error; None where neither number has one.
+  """
+
+  value: float
+  error: float | None
+
+  @classmethod
+  def between(
+    cls,
+    value: float,
+    error: float | None,
+    other: float,
+    other_error: float | None = None,
+  ) -> "Gap":
+    """How far `value` is above `other`, independently measured: errors add squared."""
+    errors = [each for each in (error, other_error) if each is not None]
+    return cls(value - other, math.hypot(*errors) if errors else None)
+
+  @property
+  def verdict(self) -> str:
+    """ "above" or "below" by more than two standard errors, or "within the error"."""
+    if abs(self.value) <= 2.0 * (self.error or 0.0):
+      return "within the error"
+    return "above" if self.value > 0 else "below"
+
+  def __str__(self) -> str:
+    """The difference with its sign and its error."""
+    if self.error is None:
+      return f"{self.value:+.4g}"
+    return f"{self.value:+.2f} ± {self.error:.2f}"
+
+
 def summarize(values: np.ndarray) -> Summary:
   """Summarizes [N] log-likelihoods, or [R, N] of R repetitions.
 

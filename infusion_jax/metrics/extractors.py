@@ -117,60 +117,6 @@ def gathered(extractor: Extractor, parts: Iterable[np.ndarray]) -> Predictions:
   return Predictions(*map(np.concatenate, found))
 
 
-def score(
-  extractor: Extractor,
-  generated: np.ndarray,
-  reference: np.ndarray,
-  *,
-  splits: int = 10,
-  subsets: int = 100,
-  subset_size: int = 1000,
-  seed: int = 0,
-) -> dict[str, float]:
-  """Scores generated images against real ones.
-
-  Args:
-    extractor: the network to look through.
-    generated: [N, H, W, C] in [0, 1]; 50,000 in the literature.
-    reference: [M, H, W, C] in [0, 1], of the same shape.
-    splits: of the Inception or classifier score.
-    subsets: of the kernel distance.
-    subset_size: of the kernel distance.
-    seed: chooses the subsets.
-
-  Returns:
-    By name: for Inception-v3 `inception_score` (mean over the splits),
-    `inception_score_deviation` and `inception_score_standard_error`, `fid`, `kid`
-    and `kid_standard_error`; for a classifier the same with the names of `NAMES`.
-
-  Raises:
-    UserError: the images do not fit the network or each other, or are too few.
-  """
-  if generated.shape[1:] != reference.shape[1:]:
-    raise UserError(
-      f"generated images are of shape {generated.shape[1:]}, reference images of"
-      f" {reference.shape[1:]}; they must agree"
-    )
-  found = compare(
-    extractor.predict(generated),
-    extractor.predict(reference),
-    splits=splits,
-    subsets=subsets,
-    subset_size=subset_size,
-    seed=seed,
-  )
-  sharpness, kernel = found.inception_score, found.kernel
-  names = NAMES[extractor.name]
-  return {
-    names.inception_score: sharpness.mean,
-    f"{names.inception_score}_deviation": sharpness.deviation,
-    f"{names.inception_score}_standard_error": sharpness.standard_error,
-    names.frechet: found.frechet,
-    names.kernel: kernel.mean,
-    f"{names.kernel}_standard_error": kernel.standard_error,
-  }
-
-
 def in_batches(
   function: Callable[[Array], tuple[Array, Array]], images: np.ndarray, size: int
 ) -> Predictions:

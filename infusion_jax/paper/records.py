@@ -14,6 +14,7 @@ from typing import Any
 from infusion_jax.drawing import plots
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.errors import UserError
+from infusion_jax.likelihood import Gap
 from infusion_jax.storage import files, outputs
 
 FORMAT_VERSION = 1
@@ -33,8 +34,6 @@ class Number:
     published: the thesis's value, or None.
     published_error: its error, or None.
     protocol: how ours was measured, in words.
-    tolerance: how far below the published value still counts as near it, as a
-      part of that value.
     told: the verdict where it is not a comparison of two values.
     peer: whether the published value is another method's, there for comparison.
   """
@@ -46,32 +45,43 @@ class Number:
   published: float | None = None
   published_error: float | None = None
   protocol: str = ""
-  tolerance: float = 0.0
   told: str = ""
   peer: bool = False
 
+  @classmethod
+  def read(cls, entry: Mapping[str, Any]) -> "Number":
+    """The number that `as_json` wrote; its verdict is made anew from the values."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    number = cls(**{name: entry[name] for name in names if name in entry})
+    verdict = entry.get("verdict", "")
+    if verdict in _VERDICTS or verdict.startswith("within"):
+      return number
+    return dataclasses.replace(number, told=verdict)
+
   @property
-  def gap(self) -> float | None:
+  def gap(self) -> Gap | None:
     """How far ours is above the published value."""
     if self.value is None or self.published is None or self.peer:
       return None
-    return self.value - self.published
+    return Gap.between(self.value, self.error, self.published, self.published_error)
 
   @property
   def verdict(self) -> str:
-    """Whether the published value was reached, in a word or two."""
+    """How ours compares with the published value, in a word or two."""
     if self.told:
       return self.told
     if self.peer:
       return "another method"
     if self.value is None:
       return "not measured"
-    if self.gap is None:
-      return "nothing published"
-    if self.gap >= 0:
-      return "reached"
-    near = self.tolerance * abs(self.published or 0.0)
-    return f"within {self.tolerance:.0%}" if -self.gap <= near else "missed"
+    return "nothing published" if self.gap is None else self.gap.verdict
+
+
+#: Verdicts that follow from the values; two of them were in use before.
+_VERDICTS = (
+  *("above", "below", "not measured", "nothing published", "another method"),
+  *("reached", "missed"),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +126,21 @@ def read(out: pathlib.Path, target: str, scale: str) -> dict[str, Any] | None:
       f"{path} has format version {version}; this version of infusion_jax reads"
       f" {FORMAT_VERSION}"
     )
-  return result if all((folder / name).exists() for name in pictures) else None
+  if not all((folder / name).exists() for name in pictures):
+    return None
+  numbers = [as_json(Number.read(number)) for number in result["numbers"]]
+  return {**result, "numbers": numbers}
+
+
+def renew(out: pathlib.Path, result: Mapping[str, Any]) -> None:
+  """Writes a result as this version tells it: the same values, gaps and verdicts anew.
+
+  Raises:
+    UserError: a file cannot be written.
+  """
+  folder = place(out, result["target"], result["scale"])
+  outputs.save_bytes(folder / TABLE_FILE, page(result).encode())
+  files.write_json(folder / RESULT_FILE, result)
 
 
 def write(
@@ -147,16 +171,16 @@ def write(
   }
   for name, picture in outcome.pictures.items():
     plots.save(folder / name, picture)
-  outputs.save_bytes(folder / TABLE_FILE, page(result).encode())
-  files.write_json(folder / RESULT_FILE, result)
+  renew(out, result)
   return result
 
 
 def as_json(number: Number) -> dict[str, Any]:
   """A number with its gap and verdict, without what says nothing."""
-  values = dataclasses.asdict(number) | {"gap": number.gap, "verdict": number.verdict}
+  values = dataclasses.asdict(number)
   del values["told"]
-  values["tolerance"] = number.tolerance or None
+  gap = number.gap or Gap(None, None)
+  values |= {"gap": gap.value, "gap_error": gap.error, "verdict": number.verdict}
   return {key: value for key, value in values.items() if not _says_nothing(value)}
 
 
@@ -188,7 +212,7 @@ def table(numbers: Iterable[Mapping[str, Any]]) -> str:
         number["name"],
         _spread(number.get("published"), number.get("published_error")),
         _ours(number),
-        _signed(number.get("gap")),
+        told_gap(number) or "-",
         number["verdict"],
         number.get("protocol", "-"),
       ]
@@ -210,5 +234,6 @@ def _spread(value: float | None, error: float | None) -> str:
   return f"{value:.6g}" if error is None else f"{value:.2f} ± {error:.2f}"
 
 
-def _signed(value: float | None) -> str:
-  return "-" if value is None else f"{value:+.4g}"
+def told_gap(number: Mapping[str, Any]) -> str:
+  """The gap of a number that `as_json` made, with its error; empty without one."""
+  return str(Gap(number["gap"], number.get("gap_error"))) if "gap" in number else ""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
+from infusion_jax.evaluation import stop_if
 from infusion_jax.paper import records, runs
 from infusion_jax.paper.descriptions import (
   Book,
@@ -21,7 +22,8 @@ from infusion_jax.paper.descriptions import (
   Target,
   fingerprint,
 )
-from infusion_jax.paper.recipes import LAYOUTS, Materials, check
+from infusion_jax.paper.materials import Materials
+from infusion_jax.paper.recipes import LAYOUTS
 from infusion_jax.paper.runs import Bench, Table, Trained, Work
 from infusion_jax.storage import provenance
 from infusion_jax.training import signals
@@ -150,7 +152,7 @@ class Runner:
     pending = [task for task in tasks if task.state == "to be made"]
     with signals.asking() as asked:
       for number, task in enumerate(pending, 1):
-        check(asked)
+        stop_if(asked)
         left = [later.target for later in pending[number - 1 :]]
         title = f"[{number}/{len(pending)}] {task.target.name}"
         self.say(f"{title}: {task.target.about} ({self._eta(left)})")
@@ -211,7 +213,7 @@ class Runner:
     return records.write(self.out, head, outcome, tail)
 
   def _train(self, run: Run | Sweep, asked: Callable[[], bool]) -> Trained | Table:
-    check(asked)
+    stop_if(asked)
     if run.name not in self._trained:
       self.say(f"  model {run.name}: {self._work(run).state}")
       train = runs.train if isinstance(run, Run) else runs.train_sweep
@@ -229,8 +231,8 @@ class Runner:
 def _told(result: Mapping[str, Any]) -> str:
   """What became of a target, in a line."""
   lines = [
-    f"{number['name']} {number['value']:.2f} ({number['verdict']}"
-    + (f", {number['gap']:+.1f})" if "gap" in number else ")")
+    f"{number['name']} {number['value']:.2f}"
+    f" ({', '.join(filter(None, (number['verdict'], records.told_gap(number))))})"
     for number in result["numbers"]
     if "value" in number
   ]

@@ -284,9 +284,9 @@ TARGETS = (
     "score",
     ("cifar10",),
     (("table_3_2_cifar10_inception_score",),),
-    small={"samples": 500, "real": 500},
-    full={"samples": 50_000, "real": 10_000},
-    smoke={"samples": 20, "real": 20},
+    small={"score_samples": 500},
+    full={"score_samples": 50_000},
+    smoke={"score_samples": 20},
     needs="inception",
   ),
   Target(

@@ -12,7 +12,7 @@ EXIT_CODE = 75
 #: Added to a signal's number where it ends the process at once, as shells do.
 AT_ONCE = 128
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Stopped(Exception):
@@ -21,7 +21,7 @@ class Stopped(Exception):
 
 @contextmanager
 def asking() -> Iterator[Callable[[], bool]]:
-  """Turns SIGTERM and SIGINT into a question: `asked()` is True after one came.
+  """Turns SIGTERM, SIGINT and SIGHUP into a question: did one come?
 
   A second signal ends the process at once, whatever it is doing: files are
   replaced whole or not at all, so nothing but the work since the last checkpoint

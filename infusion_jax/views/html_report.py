@@ -187,7 +187,7 @@ def _evaluation(model: Model, folder: pathlib.Path) -> str:
   rows = evaluation.Report(folder, identity).metrics.values()
   if not rows:
     return paragraph("Nothing has been measured; experiments.evaluate does it.")
-  headers = ["metric", "value", "std. error", "deviation", "unit", "protocol"]
+  headers = ["metric", "value", "std. error", "deviation", "unit", "published"]
   cells = [
     [
       row["name"]
@@ -196,11 +196,22 @@ def _evaluation(model: Model, folder: pathlib.Path) -> str:
       row["standard_error"],
       row["deviation"],
       row["unit"],
+      _published(model, row),
       ", ".join(f"{key} {_text(value)}" for key, value in row["protocol"].items()),
     ]
     for row in rows
   ]
-  return table(headers, cells)
+  cautions = filter(None, map(evaluation.caution, rows))
+  return table([*headers, "protocol"], cells) + "".join(map(paragraph, cautions))
+
+
+def _published(model: Model, row: Mapping[str, Any]) -> str | None:
+  dataset = row["protocol"].get("data", "")
+  found = evaluation.published(dataset, row["name"], model.config)
+  if found is None:
+    return None
+  gap = found.gap(row)
+  return f"{found.value:.6g} ({found.where}; {gap.verdict}, {gap})"
 
 
 def _config(config: Mapping[str, Mapping[str, Any]]) -> str:

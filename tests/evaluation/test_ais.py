@@ -1,11 +1,14 @@
 """Annealed importance sampling as a metric: resumed, protocolled, sandwiched."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 import runs
 
 from infusion_jax import evaluation
-from infusion_jax.evaluation import Parts, Protocol, Session
+from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.evaluation import ais as annealing
 from infusion_jax.likelihood.annealing import driver
 from infusion_jax.model import load
@@ -32,13 +35,13 @@ def model(tmp_path_factory):
   return load(folder)
 
 
-def session(model, path=None, protocol=SMALL):
-  return Session(model, runs.dataset(), protocol, Parts(path), progress=False)
+def session(model, folder, protocol=SMALL):
+  return Session(model, runs.dataset(), protocol, folder, progress=False)
 
 
 @pytest.fixture(scope="module")
-def measured(model):
-  return evaluation.METRICS["ais"](session(model))
+def measured(model, tmp_path_factory):
+  return evaluation.METRICS["ais"](session(model, tmp_path_factory.mktemp("whole")))
 
 
 def test_the_protocol_is_named(measured):
@@ -57,8 +60,8 @@ def test_the_protocol_is_named(measured):
   )
 
 
-def test_it_is_no_lower_than_importance_sampling(model, measured):
-  (importance,) = evaluation.METRICS["importance"](session(model))
+def test_it_is_no_lower_than_importance_sampling(model, measured, tmp_path):
+  (importance,) = evaluation.METRICS["importance"](session(model, tmp_path))
   # Both are lower bounds in expectation; the annealed one is the tighter.
   assert measured[0].value > importance.value - 0.5
   assert -0.5 < measured[1].value < 5.0
@@ -68,7 +71,6 @@ def test_it_is_no_lower_than_importance_sampling(model, measured):
 def test_a_killed_annealing_goes_on_and_ends_with_the_same_numbers(
   model, measured, tmp_path, monkeypatch, cut
 ):
-  path = tmp_path / "parts.jsonl"
   anneal = driver.anneal_batches
 
   def killed(*args, **options):
@@ -78,11 +80,11 @@ def test_a_killed_annealing_goes_on_and_ends_with_the_same_numbers(
         raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(annealing.driver, "anneal_batches", killed)
+    patch.setattr(driver, "anneal_batches", killed)
     with pytest.raises(KeyboardInterrupt):
-      evaluation.METRICS["ais"](session(model, path))
-  # A batch takes two calls: after the first of them a stage is on the disk.
-  assert len(list(tmp_path.glob("*.npz"))) == (cut + 1) % 2
+      evaluation.METRICS["ais"](session(model, tmp_path))
+  # The stage of a batch that is finished stays until the next one has its first.
+  assert len(list(tmp_path.glob("*.npz"))) == 1
 
   calls = []
 
@@ -91,25 +93,66 @@ def test_a_killed_annealing_goes_on_and_ends_with_the_same_numbers(
       calls.append((batch.repetition, batch.first))
       yield batch
 
-  monkeypatch.setattr(annealing.driver, "anneal_batches", counted)
-  found, _ = evaluation.METRICS["ais"](session(model, path))
+  monkeypatch.setattr(driver, "anneal_batches", counted)
+  found, _ = evaluation.METRICS["ais"](session(model, tmp_path))
   assert len(calls) == 8 - (cut + 1)
   assert found.value == measured[0].value
   assert found.standard_error == measured[0].standard_error
   assert not list(tmp_path.glob("*.npz"))
 
 
-def test_a_damaged_stage_is_not_used(model, measured, tmp_path):
-  path = tmp_path / "parts.jsonl"
-  parts = Parts(path)
-  key = parts.key(name="ais", protocol=annealing.dataclasses.asdict(SMALL))
-  parts.file(f"{key}.npz").write_bytes(b"PK\x03\x04 torn")
-  found, _ = evaluation.METRICS["ais"](session(model, path))
-  assert found.value == measured[0].value
+def test_a_damaged_stage_is_not_used(model, tmp_path):
+  stage, path = stage_of(model, tmp_path), tmp_path / "stage.npz"
+  stages = annealing.Stages(path, "key")
+  stages.write(1, 16, stage)
+  jax.tree.map(np.testing.assert_array_equal, stages.read(1, 16), stage)
+  content = path.read_bytes()
+  for damaged in (b"PK\x03\x04 torn", content[:-30], b""):
+    path.write_bytes(damaged)
+    assert stages.read(1, 16) is None
+  path.unlink()
+  assert stages.read(1, 16) is None
 
 
-def test_the_isotropic_output_is_annealed_too(model):
-  found, gap = evaluation.METRICS["ais_isotropic"](session(model))
+def test_a_stage_of_something_else_is_not_used(model, tmp_path):
+  stages = annealing.Stages(tmp_path / "stage.npz", "key")
+  stages.write(1, 16, stage_of(model, tmp_path))
+  assert stages.read(1, 0) is None
+  assert stages.read(0, 16) is None
+  assert annealing.Stages(stages.path, "other").read(1, 16) is None
+  assert stages.read(1, 16) is not None
+
+
+def stage_of(model, folder):
+  """The first stage of some annealing."""
+  one = session(model, folder)
+  settings = driver.Annealing(num_legs=60, num_chains=1)
+  images = one.images[:2]
+  key, prior = one.key("stage"), one.infusion.prior
+  batches = driver.anneal_batches(
+    key, *one.operator, prior, images, settings, levels=17
+  )
+  return next(iter(batches)).stage
+
+
+def test_the_annealed_images_are_a_random_subset_of_the_seed(model, tmp_path):
+  """The same for every metric, and a small subset lies within a large one."""
+  one = session(model, tmp_path)
+  whole, few = one.chosen(0), one.chosen(5)
+  np.testing.assert_array_equal(whole, runs.dataset().test)
+  np.testing.assert_array_equal(few, one.chosen(9)[:5])
+  rows = [next(i for i, x in enumerate(whole) if (x == row).all()) for row in few]
+  assert len(set(rows)) == 5 and rows != sorted(rows)
+  other = session(model, tmp_path, dataclasses.replace(SMALL, seed=1))
+  assert not (other.chosen(5) == few).all()
+  part = session(model, tmp_path, dataclasses.replace(SMALL, num_images=5))
+  np.testing.assert_array_equal(part.images, few)
+  assert one.described(few)["choice"] == "random subset"
+  assert one.described(whole)["choice"] == "all images"
+
+
+def test_the_isotropic_output_is_annealed_too(model, tmp_path):
+  found, gap = evaluation.METRICS["ais_isotropic"](session(model, tmp_path))
   assert (found.name, gap.name) == ("ais_isotropic", "ais_isotropic_gap")
   assert found.protocol["output_variance"] > 0
   assert np.isfinite(found.value)

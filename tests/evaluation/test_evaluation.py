@@ -12,6 +12,7 @@ from infusion_jax import evaluation
 from infusion_jax.config import ChainConfig, Config, DataConfig
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import (
+  METRICS,
   Measurement,
   Parts,
   Protocol,
@@ -19,6 +20,7 @@ from infusion_jax.evaluation import (
   Session,
   likelihoods,
 )
+from infusion_jax.evaluation.session import PARTS_FILE
 from infusion_jax.model import load
 from infusion_jax.training import loop
 
@@ -32,13 +34,13 @@ def model(tmp_path_factory):
   return load(folder)
 
 
-def session(model, parts=None, protocol=SMALL):
-  return Session(model, runs.dataset(), protocol, parts or Parts(None), progress=False)
+def session(model, folder, protocol=SMALL):
+  return Session(model, runs.dataset(), protocol, folder, progress=False)
 
 
-def test_bound_is_below_importance_and_its_terms_add_up(model):
-  one = session(model)
-  (bound,), (importance,) = evaluation.bound(one), evaluation.importance(one)
+def test_bound_is_below_importance_and_its_terms_add_up(model, tmp_path):
+  one = session(model, tmp_path)
+  (bound,), (importance,) = (METRICS[name](one) for name in ("bound", "importance"))
   assert bound.value < importance.value
   parts = [bound.details[n] for n in ("prior", "per_step", "reconstruction")]
   np.testing.assert_allclose(sum(parts), bound.value, rtol=1e-5)
@@ -53,8 +55,9 @@ def test_bound_is_below_importance_and_its_terms_add_up(model):
 
 
 def test_an_interrupted_estimate_goes_on_where_it_was(model, tmp_path, monkeypatch):
-  whole = likelihoods.estimates(session(model), model.weights.infusion.rates, "chains")
-  path = tmp_path / "parts.jsonl"
+  rates = model.weights.infusion.rates
+  (tmp_path / "whole").mkdir()
+  whole = likelihoods.estimates(session(model, tmp_path / "whole"), rates, "chains")
   measured = likelihoods.likelihood.estimate_batches
 
   def cut_short(*args, **options):
@@ -63,14 +66,14 @@ def test_an_interrupted_estimate_goes_on_where_it_was(model, tmp_path, monkeypat
         raise KeyboardInterrupt
       yield item
 
-  rates = model.weights.infusion.rates
   with monkeypatch.context() as patch:
     patch.setattr(likelihoods.likelihood, "estimate_batches", cut_short)
     with pytest.raises(KeyboardInterrupt):
-      likelihoods.estimates(session(model, Parts(path)), rates, "chains")
+      likelihoods.estimates(session(model, tmp_path), rates, "chains")
+  path = tmp_path / PARTS_FILE
   with path.open("a") as stream:
     stream.write('\n{"key": "torn')
-  resumed = likelihoods.estimates(session(model, Parts(path)), rates, "chains")
+  resumed = likelihoods.estimates(session(model, tmp_path), rates, "chains")
   for name, values in whole.items():
     assert values.shape == (2, 20)
     np.testing.assert_array_equal(resumed[name], values)
@@ -87,13 +90,13 @@ def test_pieces_of_another_model_are_not_found(tmp_path):
   assert other.get(other.key(name="x")) == []
 
 
-def test_parzen_uses_the_whole_split_and_names_its_protocol(model):
-  (row,) = evaluation.parzen_window(session(model))
+def test_parzen_uses_the_whole_split_and_names_its_protocol(model, tmp_path):
+  (row,) = METRICS["parzen"](session(model, tmp_path))
   assert row.protocol["num_samples"] == 30
   assert row.protocol["sigma"] == 0.17
   assert np.isfinite(row.value)
   chosen = dataclasses.replace(SMALL, sigma=0.0)
-  (row,) = evaluation.parzen_window(session(model, protocol=chosen))
+  (row,) = METRICS["parzen"](session(model, tmp_path, chosen))
   assert row.protocol["chosen_on_validation"]
   assert row.protocol["sigma"] in row.details["sigmas"]
 
@@ -151,19 +154,27 @@ def test_protocols_are_checked():
   assert Protocol(num_images=0).num_images == 0
 
 
+A1, BEST = "table A.1", "table 3.1, T = 15, ω = 0.01"
+
+
 @pytest.mark.parametrize(
   ("metric", "chain", "expected"),
   [
     ("bound", {}, (1350.598, 0.079, "table 3.1")),
     ("train/importance", {}, (1837.56, 1.074, "table 3.1")),
     ("parzen", {}, (312.0, 1.7, "figure 3.4")),
-    ("bound", {"num_steps": 5, "omega": 0.1}, (1448.66, None, "table A.1")),
-    ("bound", {"num_steps": 5, "omega": 0.11}, (1350.598, 0.079, "table 3.1, T = 15")),
+    ("bound", {"num_steps": 5, "omega": 0.1}, (1448.66, None, f"{A1}, T = 5, ω = 0.1")),
+    ("bound", {"omega": 0.02}, (1066.6, None, f"{A1}, T = 15, ω = 0.02")),
+    ("bound", {"omega": 0.03}, (609.1, None, f"{A1}, T = 15, ω = 0.03")),
+    ("bound", {"alpha0": 0.06, "omega": 0.0}, None),
+    ("bound", {"num_steps": 5, "omega": 0.11}, None),
     (
-      "importance",
-      {"num_steps": 5, "omega": 0.1},
-      (1836.27, 0.551, "table 3.1, T = 15"),
+      "bound",
+      {"num_steps": 1, "alpha0": 0.3, "omega": 0.0},
+      (1209.39, None, f"{A1}, T = 1, α = 0.3"),
     ),
+    ("importance", {"num_steps": 5, "omega": 0.1}, (1836.27, 0.551, BEST)),
+    ("importance", {"omega": 0.02}, (1836.27, 0.551, BEST)),
     ("ais", {}, None),
   ],
 )

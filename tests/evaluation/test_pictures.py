@@ -11,8 +11,8 @@ from launching import launch
 from infusion_jax import evaluation
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
-from infusion_jax.evaluation import Parts, Protocol, Session, pictures
-from infusion_jax.metrics import classifier, extractors
+from infusion_jax.evaluation import Protocol, Session, pictures
+from infusion_jax.metrics import classifier, scores
 from infusion_jax.metrics.extractors import Extractor, Predictions
 from infusion_jax.model import load
 from infusion_jax.training import loop
@@ -54,7 +54,7 @@ def session(model, tmp_path, **protocol):
   file = str(tmp_path / "weights.npz")
   settings = {"score_samples": 40, "splits": 4, "inception": file, "classifier": file}
   return Session(
-    model, runs.dataset(), Protocol(**settings | protocol), Parts(None), progress=False
+    model, runs.dataset(), Protocol(**settings | protocol), tmp_path, progress=False
   )
 
 
@@ -64,18 +64,16 @@ def test_scores_are_those_of_the_samples(model, tmp_path, fake):
   real, samples = fake.seen
   np.testing.assert_array_equal(real, np.float32(one.dataset.test) / 17)
   assert samples.shape == (40, 4, 4, 1)
-  expected = extractors.score(
-    Extractor("inception", fake.predict), samples, real, splits=4
-  )
-  for name in ("inception_score", "fid", "kid"):
-    assert found[name].value == expected[name]
+  ours, theirs = fake.predict(samples), fake.predict(real)
+  expected = scores.inception_score(ours.probabilities, 4)
+  pair = ours.features, theirs.features
+  assert found["fid"].value == scores.frechet_distance(*pair)
+  assert found["kid"].value == scores.kernel_distance(*pair).mean
   score = found["inception_score"]
-  assert score.deviation == expected["inception_score_deviation"]
-  assert score.standard_error == expected["inception_score_standard_error"]
-  reference = extractors.score(
-    Extractor("inception", fake.predict), real, real, splits=4
-  )
-  assert score.details["real_images"] == reference["inception_score"]
+  assert (score.value, score.deviation) == (expected.mean, expected.deviation)
+  assert score.standard_error == expected.standard_error
+  reference = scores.inception_score(theirs.probabilities, 4)
+  assert score.details["real_images"] == reference.mean
   assert found["fid"].standard_error is None
 
 
@@ -92,6 +90,22 @@ def test_the_protocol_names_all_that_matters(model, tmp_path, fake):
   assert protocol["extractor"]["test_accuracy"] == 0.5
   assert len(protocol["extractor_file"]) == 16
   assert distance.protocol["subsets"] == 100
+
+
+def test_draws_are_another_question_than_means(model, tmp_path, fake):
+  """They differ by the noise of the last step, and are cut to pictures."""
+  for kind in ("means", "draws"):
+    (score, *_) = evaluation.METRICS["classifier"](
+      session(model, tmp_path, samples=kind)
+    )
+    assert score.protocol["samples"] == f"{kind} of the last transition"
+  _, means, _, draws = fake.seen
+  assert draws.min() >= 0.0 and draws.max() <= 1.0
+  inside = (draws > 0.0) & (draws < 1.0)
+  spread = np.abs(draws - means)[inside].mean()
+  assert 0.01 < spread < 0.5
+  with pytest.raises(UserError, match="samples is 'both'; allowed are means, draws"):
+    Protocol(samples="both")
 
 
 def test_one_split_has_no_error(model, tmp_path, fake):

@@ -109,44 +109,22 @@ def test_images_of_another_shape():
     trained().predict(np.zeros((0, 8, 8, 1)))
 
 
-def test_scores_are_never_called_by_inceptions_names():
+def test_samples_that_look_like_the_data_score_better():
   images = stripes()[0] / 256
-  found = extractors.score(
-    trained().extractor, images[:48], images[48:], splits=2, subsets=3, subset_size=20
-  )
-  assert set(found) == {
-    "classifier_score",
-    "classifier_score_deviation",
-    "classifier_score_standard_error",
-    "classifier_fid",
-    "classifier_kid",
-    "classifier_kid_standard_error",
-  }
-  assert 1.5 < found["classifier_score"] <= 2
   noise = np.random.default_rng(1).uniform(size=(48, 8, 8, 1))
-  worse = extractors.score(
-    trained().extractor, noise, images[48:], splits=2, subsets=3, subset_size=20
-  )
-  for name in ("classifier_fid", "classifier_kid"):
-    assert worse[name] > found[name]
-
-
-def test_scores_need_images_of_one_shape():
-  with pytest.raises(UserError, match="they must agree"):
-    extractors.score(
-      trained().extractor, np.zeros((9, 8, 8, 1)), np.zeros((9, 8, 9, 1))
+  good, worse = (
+    extractors.compare(
+      extractors.gathered(trained().extractor, [part]),
+      extractors.gathered(trained().extractor, [images[48:60], images[60:]]),
+      splits=2,
+      subsets=3,
+      subset_size=20,
     )
-
-
-def test_scores_through_inception_bear_the_names_of_the_literature():
-  found = extractors.score(
-    trained().extractor._replace(name="inception"),
-    *np.split(stripes()[0] / 256, 2),
-    splits=2,
-    subsets=3,
-    subset_size=20,
+    for part in (images[:48], noise)
   )
-  assert {"inception_score", "inception_score_deviation", "fid", "kid"} <= set(found)
+  assert 1.5 < good.inception_score.mean <= 2
+  assert worse.frechet > good.frechet
+  assert worse.kernel.mean > good.kernel.mean
 
 
 def test_names_are_apart():

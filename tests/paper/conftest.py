@@ -65,7 +65,7 @@ _SMALL = {
   "table_3_1": _OPTIONS,
   "figure_3_4": {"num_samples": 20},
   "figure_3_5": {"rows": 2, "columns": 3, "length": 2},
-  "table_3_2": {"samples": 20, "real": 20},
+  "table_3_2": {"score_samples": 20},
   "figure_a_2": {"rows": 2, "epoch": 1},
 }
 

@@ -43,9 +43,9 @@ def test_a_result_has_its_numbers_notes_and_origin(tmp_path):
   result(tmp_path)
   text = index.write(tmp_path, BOOK).read_text()
   (line,) = [line for line in text.splitlines() if line.startswith("| [Figure 3.4]")]
-  assert "1 missed" in line and line.count("not measured") == 1
+  assert "1 below" in line and line.count("not measured") == 1
   for words in (
-    "| Infusion |       312 |  200 | -112 | missed  |",
+    "| Infusion |       312 |  200 | -112 | below   |",
     "**small scale: 3 epochs.**",
     "A remark.",
     "commit 0123456789ab, cpu: cpu (2 devices), python 3.11, jax 0.10; 10 min of",
@@ -58,7 +58,7 @@ def test_a_number_reached_at_full_scale_is_shown_as_such(tmp_path):
   result(tmp_path, scale="full", value=313.0)
   text = index.write(tmp_path, BOOK).read_text()
   (line,) = [line for line in text.splitlines() if line.startswith("| [Figure 3.4]")]
-  assert "1 reached" in line and "missed" not in line
+  assert "1 above" in line and "below" not in line
 
 
 def test_a_smoke_run_is_no_result(tmp_path):

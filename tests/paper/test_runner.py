@@ -11,8 +11,7 @@ from launching import launch, tree
 from PIL import Image
 
 from infusion_jax.errors import UserError
-from infusion_jax.evaluation import Parts
-from infusion_jax.metrics import inception
+from infusion_jax.evaluation import Parts, pictures
 from infusion_jax.metrics.extractors import Extractor, Predictions
 from infusion_jax.paper import recipes, records, runs, targets
 from infusion_jax.paper.descriptions import Book
@@ -40,8 +39,10 @@ def fake_inception(path):
 
 @pytest.mark.slow
 def test_every_target_is_made_and_none_twice(runner, monkeypatch, tmp_path):
-  monkeypatch.setattr(inception, "load", fake_inception)
-  bench = dataclasses.replace(runner.bench, inception="inception.npz")
+  monkeypatch.setitem(pictures._LOADERS, "inception", fake_inception)
+  weights = tmp_path / "inception.npz"
+  weights.write_bytes(b"weights")
+  bench = dataclasses.replace(runner.bench, inception=str(weights))
   runner = dataclasses.replace(runner, bench=bench)
   assert {task.state for task in make(runner, "all")} == {"to be made"}
   for target in runner.book.targets.values():
