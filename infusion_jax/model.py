@@ -182,6 +182,8 @@ class Model:
   def estimate(self, key: Array, images: Array, num_chains: int = 64) -> Estimates:
     """Lower bound and importance-sampling estimate of log p(x) (section 3.3.4).
 
+    Matrix products are in full float32 on every device.
+
     Args:
       key: one key; image i has a stream of its own.
       images: [B, H, W, C], the data set's integers, which are dequantized, or
@@ -200,15 +202,16 @@ class Model:
     transition, steps = sampling.operator(
       self.network, self.weights, self.network.num_steps
     )
-    found = importance.evaluate(
-      key,
-      transition,
-      steps,
-      self.weights.infusion,
-      images,
-      levels=self.levels,
-      num_chains=num_chains,
-    )
+    with jax.default_matmul_precision("highest"):
+      found = importance.evaluate(
+        key,
+        transition,
+        steps,
+        self.weights.infusion,
+        images,
+        levels=self.levels,
+        num_chains=num_chains,
+      )
     return jax.tree.map(lambda leaf: leaf[0], found)
 
   def _clamped(

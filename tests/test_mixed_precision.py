@@ -8,7 +8,7 @@ import pytest
 from launching import DIGITS
 
 from infusion_jax import datasets, evaluation, networks
-from infusion_jax.evaluation import Parts, Protocol, Session
+from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.model import load
 
 
@@ -23,14 +23,16 @@ def models():
   return full, dataclasses.replace(full, config=config, network=half)
 
 
-def test_the_bound_stays(models):
+def test_the_bound_stays(models, tmp_path_factory):
   protocol = Protocol(num_images=100, num_chains=4)
   dataset = datasets.from_config(models[0].config.data)
+  # In one folder the second would find what the first has measured.
+  folders = (tmp_path_factory.mktemp(name) for name in ("full", "half"))
   full, half = (
     evaluation.METRICS["bound"](
-      Session(model, dataset, protocol, Parts(None), progress=False)
+      Session(model, dataset, protocol, folder, progress=False)
     )[0]
-    for model in models
+    for model, folder in zip(models, folders, strict=True)
   )
   assert full.value != half.value
   assert abs(full.value - half.value) < full.standard_error
