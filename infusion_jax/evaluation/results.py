@@ -181,7 +181,7 @@ def paired(row: Mapping[str, Any], other: Mapping[str, Any]) -> Summary | None:
     The summary of `row` minus `other`, in nats per image; None where one has no
     values image by image.
   """
-  both = [entry["details"].get(PER_IMAGE) for entry in (row, other)]
+  both = [entry.get("details", {}).get(PER_IMAGE) for entry in (row, other)]
   if None in both or len(both[0]) != len(both[1]):
     return None
   return summarize(np.subtract(*both))
@@ -189,7 +189,7 @@ def paired(row: Mapping[str, Any], other: Mapping[str, Any]) -> Summary | None:
 
 def caution(row: Mapping[str, Any]) -> str:
   """What the error of a measurement leaves out, in a sentence; empty if nothing."""
-  ess = row["details"].get("median_ess", math.inf)
+  ess = row.get("details", {}).get("median_ess", math.inf)
   if ess >= _FEW:
     return ""
   better = "--metrics=ais"
