@@ -21,6 +21,7 @@ import tqdm
 from jax.sharding import Mesh
 
 from infusion_jax import pixels, random, sampling
+from infusion_jax.chain import Parameters
 from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.drawing import plots
@@ -337,7 +338,7 @@ def _train(session: _Session, state: TrainState) -> Outcome:
     epoch += 1
     state = _measure(session, state, epoch)
     if train.parzen_every and epoch % train.parzen_every == 0:
-      _on_first(session, _measure_parzen, state, epoch)
+      _on_first(session, _measure_parzen, _with_own_statistics(session, state), epoch)
     last = epoch == train.num_epochs or _stalled(state, epoch, train.patience)
     weights = _best_weights(session, state, population=last)
     if last or (train.preview_every and epoch % train.preview_every == 0):
@@ -460,14 +461,28 @@ def _best_weights(session: _Session, state: TrainState, population: bool) -> Wei
   """The best parameters with running statistics, or with the training set's."""
   statistics = state.best.statistics
   if population:
-    session.bar.set_description("batch statistics")
-    statistics = session.program.population_statistics(
-      state.best.parameters,
-      random.named(session.run.key, "population"),
-      session.run.infusion,
-      session.images,
-    )
+    statistics = _population_statistics(session, state.best.parameters)
   return Weights(state.best.parameters, statistics, session.run.infusion)
+
+
+def _with_own_statistics(session: _Session, state: TrainState) -> TrainState:
+  """The state; averaged weights get statistics of the training set.
+
+  The running statistics are those of the weights that are trained, not averaged.
+  """
+  if state.average is None:
+    return state
+  return state._replace(statistics=_population_statistics(session, state.average))
+
+
+def _population_statistics(session: _Session, parameters: Parameters) -> PyTree:
+  session.bar.set_description("batch statistics")
+  return session.program.population_statistics(
+    parameters,
+    random.named(session.run.key, "population"),
+    session.run.infusion,
+    session.images,
+  )
 
 
 def _save(

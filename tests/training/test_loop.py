@@ -14,7 +14,7 @@ from infusion_jax import random, sampling
 from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
 from infusion_jax.storage.checkpoints import Checkpoints
-from infusion_jax.training import loop, metrics_log, signals, snapshot
+from infusion_jax.training import loop, metrics_log, programs, signals, snapshot
 from infusion_jax.training.state import make_recipe, make_run
 
 
@@ -228,3 +228,30 @@ def test_parzen_estimates_are_of_the_epoch_and_do_not_disturb(six_epochs, tmp_pa
   means = sampling.predict(network, weights, keys, 3).mean
   found = parzen.evaluate(data.validation.astype(np.float32) / 17, np.asarray(means))
   np.testing.assert_allclose(measured[-1]["parzen"], found.mean, rtol=1e-5)
+
+
+def test_parzen_of_averaged_weights_uses_their_own_statistics(tmp_path):
+  """Not the running statistics of the weights that are trained."""
+  settings = {"num_epochs": 1, "parzen_every": 1, "ema_decay": 0.9}
+  settings["parzen_samples"] = 40
+  fit(tmp_path, **settings)
+  rows = metrics_log.read(tmp_path / "metrics.jsonl")
+  (measured,) = [row["parzen"] for row in rows if "parzen" in row]
+  state, _, _ = final_state(tmp_path, **settings)
+  config, data = runs.config(**settings), runs.dataset()
+  recipe, run = make_recipe(config, data), make_run(config, data)
+  own = programs.compiled(recipe).population_statistics(
+    state.average,
+    random.named(run.key, "population"),
+    run.infusion,
+    jnp.asarray(data.train),
+  )
+  keys = jax.random.split(random.named(run.key, "parzen"), 40)
+
+  def estimate(statistics):
+    weights = sampling.Weights(state.average, statistics, run.infusion)
+    means = np.asarray(sampling.predict(recipe.network, weights, keys, 3).mean)
+    return parzen.evaluate(data.validation.astype(np.float32) / 17, means).mean
+
+  np.testing.assert_allclose(measured, estimate(own), rtol=1e-5)
+  assert abs(measured - estimate(state.statistics)) > 1e-3
