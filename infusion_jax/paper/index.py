@@ -29,7 +29,8 @@ chains, as each table and picture says. Its numbers show that the commands work 
 which way things go; they are not expected to reach the published ones, and every gap
 is printed with its standard error: *above* and *below* say more than two of them.
 *Full* scale is the thesis's protocol and meant for a GPU
-(`scripts/reproduce_gpu.sh`)."""
+(`scripts/reproduce_gpu.sh`). Standard errors of importance sampling do not contain its
+bias: where the median effective sample size is below 2 the value may be far too low."""
 
 _TAIL = """## Other files
 
