@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -30,6 +31,19 @@ jax.config.update("jax_enable_compilation_cache", False)
 # The same examples on every run and machine; compilation makes first calls slow.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("house")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_memory_maps():
+  """Drops what was compiled before the kernel's limit of memory maps is met.
+
+  Each compiled program maps memory of its own; Linux allows 65,530 maps, and the
+  compiler dies of a segmentation fault at the next one.
+  """
+  yield
+  maps = pathlib.Path("/proc/self/maps")
+  if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -39,10 +38,11 @@ class Report:
     self.metrics: dict[str, dict[str, Any]] = {}
     if self.path.exists():
       try:
-        self.metrics = dict(json.loads(self.path.read_text())["metrics"])
-      except (OSError, ValueError, KeyError, TypeError) as error:
+        self.metrics = dict(files.read_json(self.path)["metrics"])
+      except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-          f"{self.path} is not an evaluation; move it away to write a new one"
+          f"{self.path} is not an evaluation, or damaged ({error}); move it away to"
+          " write a new one"
         ) from error
 
   def finished(self, name: str, protocol: Protocol) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from infusion_jax.datasets import Dataset
 from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.results import Report, identity
 from infusion_jax.model import Model
+from infusion_jax.storage import files
 from infusion_jax.training import programs, signals
 from infusion_jax.training.state import make_recipe
 
@@ -187,8 +188,8 @@ class Parts:
     """
     self._path, self._identity = path, identity
     self._found: dict[str, list[dict[str, Any]]] = {}
-    for row in _json_lines(path):
-      self._found.setdefault(row.pop("key"), []).append(row)
+    for row in files.read_json_lines(path) if path.exists() else ():
+      self._found.setdefault(row.pop("key", ""), []).append(row)
 
   def key(self, **facts: Any) -> str:
     """Names a measurement by all that its pieces depend on."""
@@ -202,26 +203,11 @@ class Parts:
   def add(self, key: str, row: Mapping[str, Any]) -> None:
     """Keeps a piece."""
     self._found.setdefault(key, []).append(dict(row))
-    # On a line of its own, also after one that a kill tore.
-    with self._path.open("a") as stream:
-      stream.write("\n" + json.dumps({"key": key, **row}))
+    files.append_json(self._path, {"key": key, **row})
 
   def file(self, name: str) -> pathlib.Path:
     """Where a piece that is no row may be kept."""
     return self._path.with_name(f"{self._path.stem}_{name}")
-
-
-def _json_lines(path: pathlib.Path) -> Iterable[dict[str, Any]]:
-  """The rows of a file; a line torn by a kill is left out."""
-  if not path.exists():
-    return
-  for line in path.read_text().splitlines():
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError:
-      continue
-    if isinstance(row, dict) and "key" in row:
-      yield row
 
 
 def with_population_statistics(model: Model, dataset: Dataset, seed: int = 0) -> Model:

@@ -6,7 +6,6 @@ OUT/<target>/<scale>/table.md      the numbers to read
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -117,9 +116,9 @@ def read(out: pathlib.Path, target: str, scale: str) -> dict[str, Any] | None:
   if not path.exists():
     return None
   try:
-    result = json.loads(path.read_text())
+    result = files.read_json(path)
     version, pictures = result["format_version"], result["pictures"]
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError) as error:
     raise UserError(f"{path} is not a result; move it away to make it anew") from error
   if version != FORMAT_VERSION:
     raise UserError(

@@ -5,7 +5,6 @@ WORKDIR/<scale>/<name>/   the workdir of a run, or of a sweep
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +16,7 @@ from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model
 from infusion_jax.paper.descriptions import Run, Source, Sweep
+from infusion_jax.storage import files
 from infusion_jax.sweep import cost, group_training, ledger, overrides, tables, vmapped
 from infusion_jax.sweep.ledger import TIMING_FILE, Folder, Plan
 from infusion_jax.training import loop, workdir
@@ -195,11 +195,7 @@ def _sweep_work(run: Sweep, bench: Bench) -> Work:
 def _timing(path: pathlib.Path) -> tuple[int, float]:
   """Epochs done and the seconds they took; repeated epochs count once."""
   seconds: dict[int, float] = {}
-  for line in path.read_text().splitlines() if path.exists() else ():
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError:
-      break
+  for row in files.read_json_lines(path) if path.exists() else ():
     seconds[row["epoch"]] = row["seconds"]
   return len(seconds), math.fsum(seconds.values())
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import socket
@@ -14,6 +15,12 @@ from typing import Any, BinaryIO
 from infusion_jax.errors import UserError
 
 StrPath = str | os.PathLike[str]
+
+_CHECK = "check"
+#: Bytes before the end of a file in which its last line begins.
+_LONGEST_LINE = 1 << 24
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -51,35 +58,129 @@ def clear_temporary(path: StrPath) -> None:
     left.unlink(missing_ok=True)
 
 
-def write_json(path: StrPath, value: Any) -> None:
-  """Writes `value` as indented JSON, in one step."""
-  text = json.dumps(value, indent=2, sort_keys=False, allow_nan=False)
+def write_json(path: StrPath, value: Mapping[str, Any]) -> None:
+  """Writes an object as indented JSON with a check of its content, in one step."""
+  text = json.dumps(_with_check(value), indent=2, sort_keys=False, allow_nan=False)
   with replacing(path) as stream:
     stream.write(text.encode() + b"\n")
 
 
+def read_json(path: StrPath) -> dict[str, Any]:
+  """Reads what `write_json` wrote; a file of before it wrote checks is read, too.
+
+  Returns:
+    The object, without its check.
+
+  Raises:
+    UserError: the file cannot be read, or is damaged.
+  """
+  try:
+    value, checked = _without_check(json.loads(pathlib.Path(path).read_bytes()))
+  except OSError as error:
+    raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+  except (ValueError, RecursionError) as error:
+    raise UserError(f"{path} cannot be read as JSON: {error}") from error
+  if checked is False:
+    raise UserError(f"{path} is damaged: its content does not fit its check")
+  return value
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+  """One object as a line of a `.jsonl` file, with a check of its content."""
+  return json.dumps(_with_check(row)).encode() + b"\n"
+
+
 def append_json(path: StrPath, row: Mapping[str, Any]) -> None:
-  """Adds one JSON object as a line of its own, also after one that a kill tore."""
+  """Adds one object as a line of its own; a line that a kill tore makes room for it."""
   with pathlib.Path(path).open("ab+") as stream:
-    if stream.tell():
-      stream.seek(-1, os.SEEK_END)
-      torn = stream.read(1) != b"\n"
-    else:
-      torn = False
-    stream.write(b"\n" * torn + json.dumps(row).encode() + b"\n")
+    _end_last_line(stream)
+    stream.write(json_line(row))
+
+
+def _end_last_line(stream: BinaryIO) -> None:
+  """Leaves the file at the beginning of a line."""
+  end = stream.seek(0, os.SEEK_END)
+  stream.seek(max(0, end - _LONGEST_LINE))
+  last = stream.read().rpartition(b"\n")[2]
+  stream.seek(0, os.SEEK_END)
+  if not last:
+    return
+  if _is_torn(last):
+    stream.truncate(end - len(last))
+  else:
+    stream.write(b"\n")
+
+
+def _is_torn(last: bytes) -> bool:
+  """Whether a last line that does not end is the beginning of one, left by a kill."""
+  try:
+    json.loads(last)
+  except (ValueError, RecursionError):
+    return json.dumps(_CHECK).encode() not in last
+  return False
 
 
 def read_json_lines(path: StrPath) -> list[dict[str, Any]]:
-  """The JSON objects of a file, one a line; torn or damaged lines are left out."""
-  found = []
-  for line in pathlib.Path(path).read_bytes().splitlines():
-    try:
-      row = json.loads(line)
-    except ValueError:
-      continue
-    if isinstance(row, dict):
-      found.append(row)
+  """The objects of a `.jsonl` file, without their checks.
+
+  A damaged line is left out, and a warning names it. A last line that a kill tore is
+  left out in silence. Lines of before lines had checks are taken as they are.
+
+  Raises:
+    OSError: the file cannot be read.
+  """
+  found, damaged = intact_lines(path)
+  for number in damaged:
+    _LOGGER.warning("%s: line %d is damaged and is left out", path, number)
   return found
+
+
+def intact_lines(path: StrPath) -> tuple[list[dict[str, Any]], list[int]]:
+  """The objects of `read_json_lines`, and the numbers of the damaged lines."""
+  *lines, last = pathlib.Path(path).read_bytes().split(b"\n")
+  if last and not _is_torn(last):
+    lines.append(last)
+  found, damaged, checks_begun = [], [], False
+  for number, line in enumerate(lines, 1):
+    if not line.strip():
+      continue
+    try:
+      row, checked = _without_check(json.loads(line))
+    except (ValueError, RecursionError):
+      row, checked = {}, False
+    # Runs of before lines had checks went on with checked ones, never the reverse.
+    if checked is False or (checked is None and checks_begun):
+      damaged.append(number)
+      continue
+    checks_begun = checks_begun or bool(checked)
+    found.append(row)
+  return found, damaged
+
+
+def _with_check(row: Mapping[str, Any]) -> dict[str, Any]:
+  return {**row, _CHECK: _check(row)}
+
+
+def _without_check(row: Any) -> tuple[dict[str, Any], bool | None]:
+  """An object without its check, and whether it fits; None: it has no check.
+
+  Raises:
+    ValueError: it is no object.
+  """
+  if not isinstance(row, dict):
+    raise ValueError("an object in braces was expected")
+  if not row:
+    return row, None
+  *rest, (name, value) = row.items()
+  content = dict(rest)
+  # The name may be what is damaged: the content is whole then.
+  if value == _check(content):
+    return content, True
+  return row, False if name == _CHECK else None
+
+
+def _check(row: Mapping[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:8]
 
 
 @contextlib.contextmanager

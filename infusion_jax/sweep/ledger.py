@@ -15,7 +15,6 @@ sweep finds its runs again, and a larger one finds those it has in common.
 import contextlib
 import dataclasses
 import hashlib
-import json
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -190,7 +189,7 @@ class Folder:
       UserError: one is damaged.
     """
     for path in sorted(self.path.glob(f"groups/*/{GROUP_FILE}")):
-      content = read_json(path)
+      content = files.read_json(path)
       version = content.get("format_version")
       if version != FORMAT_VERSION:
         raise UserError(
@@ -204,7 +203,7 @@ class Folder:
     path = self.group(group) / RESULTS_FILE
     if not path.exists():
       return None
-    return [Result(**row) for row in read_json(path)["runs"]]
+    return [Result(**row) for row in files.read_json(path)["runs"]]
 
   def write_results(self, group: Group, results: Sequence[Result]) -> None:
     """Writes down how the runs of a group ended."""
@@ -216,7 +215,7 @@ class Folder:
     path = self.group(group) / EVALUATION_FILE
     if not path.exists():
       return None
-    found = read_json(path)
+    found = files.read_json(path)
     return found["runs"] if found["protocol"] == dataclasses.asdict(protocol) else None
 
   def write_evaluation(
@@ -266,15 +265,3 @@ def plan(folder: Folder, wanted: Sequence[Config]) -> Plan:
   missing = [config for run, config in known.items() if run not in there]
   new = (Group(tuple(configs)) for configs in overrides.grouped(missing))
   return Plan(tuple(finished), tuple(begun), tuple(new), tuple(other))
-
-
-def read_json(path: pathlib.Path) -> Any:
-  """Reads one of a sweep's files.
-
-  Raises:
-    UserError: it is damaged.
-  """
-  try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise UserError(f"{path} cannot be read as JSON: {error}") from error

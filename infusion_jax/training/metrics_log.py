@@ -1,7 +1,8 @@
 """Metrics as they come: one JSON object a line, and TensorBoard if asked for."""
 
-import json
+import logging
 import pathlib
+import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from infusion_jax.errors import UserError
 from infusion_jax.storage import files
 
 FILE = "metrics.jsonl"
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Silent:
@@ -42,7 +45,7 @@ class MetricsWriter:
     self._path = workdir / FILE
     files.clear_temporary(self._path)
     self._drop_after(step)
-    self._stream = self._path.open("a")
+    self._stream = self._path.open("ab")
     self._events = _event_writer(workdir, step) if tensorboard else None
 
   def write(
@@ -50,7 +53,7 @@ class MetricsWriter:
   ) -> None:
     """Writes one row: its step, epoch, split and named values."""
     row = {"step": step, "epoch": epoch, "split": split, **values}
-    self._stream.write(json.dumps(row) + "\n")
+    self._stream.write(files.json_line(row))
     self._stream.flush()
     if self._events:
       for name, value in values.items():
@@ -65,11 +68,20 @@ class MetricsWriter:
   def _drop_after(self, step: int) -> None:
     if not self._path.exists():
       return
-    kept = [row for row in read(self._path) if row.get("step", 0) <= step]
-    text = "".join(json.dumps(row) + "\n" for row in kept)
-    if text.encode() != self._path.read_bytes():
+    rows, damaged = files.intact_lines(self._path)
+    if damaged:
+      aside = self._path.with_name(f"{FILE}.damaged")
+      _LOGGER.warning(
+        "%s: line %s is damaged and is left out; the whole file stays as %s",
+        self._path,
+        ", ".join(map(str, damaged)),
+        aside.name,
+      )
+      shutil.copyfile(self._path, aside)
+    kept = b"".join(files.json_line(row) for row in rows if row.get("step", 0) <= step)
+    if kept != self._path.read_bytes():
       with files.replacing(self._path) as stream:
-        stream.write(text.encode())
+        stream.write(kept)
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """A run's folder: whose it is, and what was launched in it."""
 
 import contextlib
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -107,7 +106,12 @@ def read_config(workdir: pathlib.Path) -> Config:
   Raises:
     UserError: there is no run, or its configuration is damaged.
   """
-  return Config.from_dict(_read_json(workdir / CONFIG_FILE))
+  path = workdir / CONFIG_FILE
+  if not path.exists():
+    raise UserError(
+      f"{path} does not exist; allowed are workdirs made by experiments.train"
+    )
+  return Config.from_dict(files.read_json(path))
 
 
 def read_launches(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -121,17 +125,6 @@ def read_launches(workdir: pathlib.Path) -> list[dict[str, Any]]:
     return files.read_json_lines(path) if path.exists() else []
   except OSError as error:
     raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _read_json(path: pathlib.Path) -> Any:
-  try:
-    return json.loads(path.read_text())
-  except FileNotFoundError as error:
-    raise UserError(
-      f"{path} does not exist; a workdir made by experiments.train is wanted"
-    ) from error
-  except (OSError, ValueError) as error:
-    raise UserError(f"{path} cannot be read as JSON: {error}") from error
 
 
 def _check_same(workdir: pathlib.Path, stored: Config, config: Config) -> None:

@@ -97,14 +97,14 @@ def test_trailing_gzip_garbage():
 def test_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch):
   """Of a megabyte behind a header for eight bytes, only a ninth byte is read."""
   sizes = []
-  read_at_most = idx.files.read_at_most
+  read_at_most = idx.paths.read_at_most
 
   def recorded(stream, limit):
     data = read_at_most(stream, limit)
     sizes.append(len(data))
     return data
 
-  monkeypatch.setattr(idx.files, "read_at_most", recorded)
+  monkeypatch.setattr(idx.paths, "read_at_most", recorded)
   bomb = gzip.compress(struct.pack(">4I", 2051, 2, 2, 2) + bytes(1 << 20))
   with pytest.raises(UserError, match=r"more follow"):
     read(bomb)

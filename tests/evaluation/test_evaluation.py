@@ -22,6 +22,7 @@ from infusion_jax.evaluation import (
 )
 from infusion_jax.evaluation.session import PARTS_FILE
 from infusion_jax.model import load
+from infusion_jax.storage import files
 from infusion_jax.training import loop
 
 SMALL = Protocol(num_images=20, num_chains=3, repetitions=2, num_samples=30)
@@ -78,7 +79,7 @@ def test_an_interrupted_estimate_goes_on_where_it_was(model, tmp_path, monkeypat
     assert values.shape == (2, 20)
     np.testing.assert_array_equal(resumed[name], values)
   # Two batches of each of two repetitions: one was there, three were added.
-  assert len(list(evaluation.session._json_lines(path))) == 1 + 3
+  assert len(files.read_json_lines(path)) == 1 + 3
 
 
 def test_pieces_of_another_model_are_not_found(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from infusion_jax.errors import UserError
 from infusion_jax.paper import records
 from infusion_jax.paper.records import Number, Outcome
+from infusion_jax.storage import files
 
 HEAD = {
   "target": "table_9",
@@ -73,7 +74,7 @@ def test_results_made_before_get_the_verdict_of_today(tmp_path, stored, verdict)
   assert found["verdict"].startswith(verdict)
   records.renew(tmp_path, result)
   assert records.read(tmp_path, "table_9", "small") == result
-  assert json.loads(path.read_text()) == result
+  assert files.read_json(path) == result
   assert f"| {found['verdict']} " in (path.parent / "table.md").read_text()
 
 

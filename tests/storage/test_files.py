@@ -1,6 +1,5 @@
 """The files of a run: checkpoints, metrics, configuration."""
 
-import json
 import pathlib
 
 import jax
@@ -138,7 +137,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
   with pytest.raises(RuntimeError), files.replacing(path) as stream:
     stream.write(b"half")
     raise RuntimeError
-  assert json.loads(path.read_text()) == {"x": 1}
+  assert files.read_json(path) == {"x": 1}
   assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
   assert path.stat().st_mode & 0o777 == _ordinary(tmp_path)
 
