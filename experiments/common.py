@@ -6,14 +6,16 @@ import pathlib
 import re
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
 
+from experiments import process
+from infusion_jax.config import Config
 from infusion_jax.errors import UserError
-from infusion_jax.training import signals
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -29,6 +31,8 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; whatever is wrong with them is told in one sentence."""
+  if {"-h", "--help", "-help"} & set(argv[1:]):
+    _help(argv)
   try:
     rest = flags.FLAGS(argv)
   # A configuration file is a program of the user's: it may raise anything.
@@ -39,6 +43,21 @@ def _parse_flags(argv: list[str]) -> list[str]:
   return rest
 
 
+def _help(argv: list[str]) -> None:
+  """Prints what the launcher does, its flags and the keys of a configuration."""
+  app.usage(shorthelp=True, writeto_stdout=True)
+  if "config" in flags.FLAGS:
+    base = "config.base" if "sweep" in pathlib.Path(argv[0]).name else "config"
+    print(f"\nConfiguration keys, as in --{base}.train.num_epochs=10:\n")
+    for section in dataclasses.fields(Config):
+      told = _attribute_help(section.type.__doc__ or "")
+      for field in dataclasses.fields(section.type):
+        text = f"  {section.name}.{field.name}: {told[field.name]}"
+        print(textwrap.fill(text, 80, subsequent_indent="    "))
+        print(f"    (default: {field.default!r})")
+  sys.exit(0)
+
+
 def _sentence(error: Exception, argv: list[str]) -> str:
   """An error's message in one line, without a traceback that it may quote."""
   text, _, trace = str(error).partition("Traceback (most recent call last)")
@@ -47,7 +66,7 @@ def _sentence(error: Exception, argv: list[str]) -> str:
   if place := _place_in_config(error, argv):
     text = f"--config cannot be loaded: {type(error).__name__}: {text} ({place})"
   elif "get_config" in text:
-    text = f"--config cannot be loaded: {text}; a function get_config is wanted"
+    text = f"--config cannot be loaded: {text}; it must have a function get_config"
   elif isinstance(error, (AttributeError, KeyError)):
     key = text.strip("'\"")
     text = f"a --config override names the key {key!r}, which the file does not have"
@@ -60,9 +79,9 @@ def _sentence(error: Exception, argv: list[str]) -> str:
 
 # What Python and absl say, and what a person wants to know.
 _PLAINLY = (
-  (r"\('Non-boolean argument to boolean flag', .*\)", "true or false is wanted"),
-  (r"invalid literal for int\(\).*", "a whole number is wanted"),
-  (r"could not convert string to float.*", "a number is wanted"),
+  (r"\('Non-boolean argument to boolean flag', .*\)", "allowed are true and false"),
+  (r"invalid literal for int\(\).*", "allowed are whole numbers"),
+  (r"could not convert string to float.*", "allowed are numbers"),
   (r"Error whilst parsing config file: ", ""),
   (r"TypeError: get_config\(\) takes 0 .*", "this file has no variants"),
   (r"infusion_jax\.errors\.UserError: ", ""),
@@ -102,12 +121,13 @@ def config_values(config: flags.FlagHolder) -> dict[str, Any]:
 def _guarded(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
   def guarded(argv: list[str]) -> None:
     try:
-      main(argv)
+      with process.interruptible():
+        main(argv)
     except UserError as error:
       _fail(str(error))
     except KeyboardInterrupt:
       print("interrupted", file=sys.stderr)
-      sys.exit(signals.AT_ONCE + signal.SIGINT)
+      sys.exit(process.AT_ONCE + signal.SIGINT)
 
   return guarded
 
@@ -115,12 +135,6 @@ def _guarded(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
 def _fail(message: str) -> None:
   print(f"error: {message}", file=sys.stderr)
   sys.exit(2)
-
-
-def required(*names: str) -> None:
-  """Marks flags without which the launcher cannot run."""
-  for name in names:
-    flags.mark_flag_as_required(name)
 
 
 def needs(*names: str) -> Callable[[Callable], Callable]:

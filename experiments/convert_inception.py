@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
   out = pathlib.Path(_OUT.value)
   if out.suffix != ".npz" or not out.parent.is_dir():
     raise UserError(
-      f"--out is {str(out)!r}; a .npz file in an existing folder is wanted"
+      f"--out is {str(out)!r}; allowed is a .npz file in an existing folder"
     )
   weights = inception.convert(read_checkpoint(_CHECKPOINT.value))
   inception.save(out, weights)

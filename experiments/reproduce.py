@@ -102,10 +102,10 @@ def command(target: str) -> str:
 
 def _bench() -> Bench:
   if not _WORKDIR.value:
-    raise UserError("--workdir is missing; a folder for the models is wanted")
+    raise UserError("--workdir is missing; it names the folder of the models")
   data = _DATA.value or os.environ.get("INFUSION_JAX_DATA") or "data"
   if _INCEPTION.value and not pathlib.Path(_INCEPTION.value).is_file():
-    raise UserError(f"--inception is {_INCEPTION.value!r}; a file is wanted")
+    raise UserError(f"--inception is {_INCEPTION.value!r}; allowed is a file")
   return Bench(
     workdir=pathlib.Path(_WORKDIR.value),
     data=pathlib.Path(data).absolute(),

@@ -46,7 +46,7 @@ def parse_images(text: str, flag: str) -> tuple[str, list[int]]:
   split, colon, numbers = text.partition(":")
   if not colon or split not in SPLITS:
     raise UserError(
-      f"--{flag} is {text!r}; a split and numbers are wanted, such as test:0-9"
+      f"--{flag} is {text!r}; allowed are a split and numbers, such as test:0-9"
       f" (splits are {', '.join(SPLITS)})"
     )
   return split, parse_numbers(numbers, flag)

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
   out = pathlib.Path(_OUT.value)
   if out.suffix != ".npz" or not out.parent.is_dir():
     raise UserError(
-      f"--out is {str(out)!r}; a .npz file in an existing folder is wanted"
+      f"--out is {str(out)!r}; allowed is a .npz file in an existing folder"
     )
   settings = classifier.Settings(epochs=_EPOCHS.value, seed=_SEED.value)
   trained = fit(config, settings)

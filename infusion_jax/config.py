@@ -288,7 +288,7 @@ def _cast(kind: Any, value: Any, where: str) -> Any:
     return _build(kind, value, where)
   if isinstance(kind, types.GenericAlias):
     if not isinstance(value, (list, tuple)):
-      raise UserError(f"{where} is {value!r}; a list of numbers is wanted")
+      raise UserError(f"{where} is {value!r}; allowed is a list of numbers")
     return tuple(_cast(kind.__args__[0], item, where) for item in value)
   if kind is str and value is None:
     return ""
@@ -299,10 +299,10 @@ def _cast(kind: Any, value: Any, where: str) -> Any:
     return int(value)
   if kind in (str, bool) and isinstance(value, kind):
     return value
-  raise UserError(f"{where} is {value!r}; {_WANTED[kind]} is wanted")
+  raise UserError(f"{where} is {value!r}; allowed is {_ALLOWED[kind]}")
 
 
-_WANTED = {
+_ALLOWED = {
   int: "a whole number",
   float: "a number",
   str: "a string",

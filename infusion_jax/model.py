@@ -371,7 +371,7 @@ def export(model: Model, folder: StrPath, **notes: Any) -> pathlib.Path:
   """
   folder = pathlib.Path(folder)
   if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise UserError(f"{folder} is in use; a new or empty folder is wanted")
+    raise UserError(f"{folder} is in use; allowed is a new or empty folder")
   try:
     checkpoints = Checkpoints(folder, write=True)
     checkpoints.export(
@@ -406,7 +406,7 @@ def locate(path: StrPath) -> tuple[pathlib.Path, int]:
   path = pathlib.Path(path).expanduser()
   if not path.is_dir():
     found = "is a file" if path.exists() else "does not exist"
-    raise UserError(f"{path} {found}; a workdir or a checkpoint is wanted")
+    raise UserError(f"{path} {found}; allowed is a workdir or a checkpoint")
   workdir, step = path, None
   if not (path / FOLDER).is_dir():
     if path.name == FOLDER:
@@ -416,8 +416,8 @@ def locate(path: StrPath) -> tuple[pathlib.Path, int]:
   steps = Checkpoints(workdir).steps()
   if not steps or step not in (None, *steps):
     raise UserError(
-      f"{path} holds no complete checkpoint; a workdir made by experiments.train"
-      " with at least one checkpoint is wanted"
+      f"{path} holds no complete checkpoint; allowed is a workdir made by"
+      " experiments.train with at least one checkpoint"
     )
   return workdir, steps[-1] if step is None else step
 

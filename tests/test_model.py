@@ -249,8 +249,8 @@ def damage_shape(folder):
 
 
 DAMAGES = {
-  damage_missing: "does not exist; a workdir or a checkpoint is wanted",
-  damage_to_a_file: "is a file; a workdir or a checkpoint is wanted",
+  damage_missing: "does not exist; allowed is a workdir or a checkpoint",
+  damage_to_a_file: "is a file; allowed is a workdir or a checkpoint",
   damage_empty: "holds no complete checkpoint",
   damage_no_step: "holds no complete checkpoint",
   damage_unfinished: "holds no complete checkpoint",

@@ -50,7 +50,7 @@ def nearest(
   if queries.shape[1:] != train.shape[1:] or not len(queries) or not len(train):
     raise UserError(
       f"images have shape {queries.shape}, training images {train.shape};"
-      " at least one of each, and equal height, width and channels are wanted"
+      " allowed are at least one of each, of equal height, width and channels"
     )
   q = np.asarray(queries, np.float64).reshape(len(queries), -1)
   size = chunk_size or max(1, _CHUNK_BYTES // (8 * max(q.shape)))

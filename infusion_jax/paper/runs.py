@@ -62,7 +62,9 @@ class Bench:
         return source
     last = run.sources[-1]
     wanted = " and ".join(last.needs or last.files)
-    raise UserError(f"{run.title} needs {wanted} in the data folder, which has it not")
+    raise UserError(
+      f"{run.title} needs {wanted} in the data folder, where it is missing"
+    )
 
   def located(self, source: Source) -> str:
     """The `data.path` of a source."""

@@ -87,10 +87,10 @@ def save_folder(path: StrPath, images: np.ndarray, seeds: Sequence[int]) -> None
 
 def _check_folder(folder: pathlib.Path) -> None:
   if folder.exists() and not folder.is_dir():
-    raise UserError(f"{folder} is a file; a folder is wanted")
+    raise UserError(f"{folder} is a file; allowed is a folder")
   others = [p.name for p in folder.glob("*") if not _NAME.fullmatch(p.name)]
   if others:
     raise UserError(
-      f"folder {folder} holds other things ({min(others)}); a new or empty folder,"
-      " or one of images by seed, is wanted"
+      f"folder {folder} holds other things ({min(others)}); allowed is a new or"
+      " empty folder, or one of images by seed"
     )

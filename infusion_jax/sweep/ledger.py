@@ -131,13 +131,13 @@ class Folder:
   def check(self) -> None:
     """Raises UserError where the folder holds something else than a sweep."""
     if self.path.exists() and not self.path.is_dir():
-      raise UserError(f"workdir {self.path} is a file; a folder is wanted")
+      raise UserError(f"workdir {self.path} is a file; allowed is a folder")
     if (self.path / "groups").is_dir() or not self.path.exists():
       return
     if any(self.path.iterdir()):
       raise UserError(
         f"workdir {self.path} is not empty and holds no sweep;"
-        " a new or empty folder, or that of a sweep, is wanted"
+        " allowed is a new or empty folder, or that of a sweep"
       )
 
   @contextlib.contextmanager

@@ -119,14 +119,14 @@ def configs(base: Config, overrides: Sequence[Mapping[str, Any]]) -> list[Config
     UserError: there is none, or one is wrong (see `apply`).
   """
   if not isinstance(overrides, (list, tuple)):
-    raise UserError(f"runs is {overrides!r}; a list of overrides is wanted")
+    raise UserError(f"runs is {overrides!r}; allowed is a list of overrides")
   if not overrides:
     raise UserError("the sweep has no runs; 'runs' needs at least one override")
   for override in overrides:
     if not isinstance(override, Mapping):
       raise UserError(
-        f"runs has the entry {override!r}; overrides like {{'chain.omega': 0.1}} are"
-        " wanted"
+        f"runs has the entry {override!r}; allowed are overrides like"
+        " {'chain.omega': 0.1}"
       )
   runs = [apply(base, override) for override in overrides]
   return list({identity(run): run for run in runs}.values())

@@ -95,7 +95,7 @@ def parse_mesh(text: str) -> int:
   name, _, size = text.partition(":")
   if name != AXIS or not size.isdecimal() or not int(size):
     raise UserError(
-      f"mesh is {text!r}; {AXIS}:N is wanted, N devices that share every batch"
+      f"mesh is {text!r}; allowed is {AXIS}:N, N devices that share every batch"
     )
   return int(size)
 

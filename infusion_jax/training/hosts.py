@@ -46,7 +46,7 @@ class Cluster:
     if not self.coordinator_address or self.num_processes < 1:
       raise UserError(
         f"coordinator_address is {self.coordinator_address!r} and num_processes"
-        f" {self.num_processes}; host:port and at least 1 are wanted, or none of"
+        f" {self.num_processes}; allowed are host:port and at least 1, or none of"
         " coordinator_address, num_processes and process_id"
       )
     if not 0 <= self.process_id < self.num_processes:

@@ -40,7 +40,7 @@ class MetricsWriter:
       tensorboard: also write event files under `tensorboard/`.
 
     Raises:
-      UserError: TensorBoard files are wanted but tensorboardX is not installed.
+      UserError: TensorBoard files need tensorboardX, which is not installed.
     """
     self._path = workdir / FILE
     files.clear_temporary(self._path)

@@ -37,6 +37,9 @@ def asking() -> Iterator[Callable[[], bool]]:
 
   try:
     for number in _SIGNALS:
+      # Of `nohup`: the run goes on when its terminal is closed.
+      if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+        continue
       before[number] = signal.signal(number, handle)
   except ValueError:
     before.clear()

@@ -83,7 +83,7 @@ def weights_of(workdir: str, network: Network) -> Weights:
   steps = checkpoints.steps()
   if not steps:
     raise UserError(
-      f"train.init_from is {workdir!r}; a workdir with a checkpoint is wanted"
+      f"train.init_from is {workdir!r}; allowed is a workdir with a checkpoint"
     )
   like = like_model(network)
   try:

@@ -49,11 +49,11 @@ def check(workdir: pathlib.Path, config: Config) -> None:
   if (workdir / CONFIG_FILE).exists():
     _check_same(workdir, read_config(workdir), config)
   elif workdir.exists() and not workdir.is_dir():
-    raise UserError(f"workdir {workdir} is a file; a folder is wanted")
+    raise UserError(f"workdir {workdir} is a file; allowed is a folder")
   elif workdir.exists() and not all(map(_is_beginning, workdir.iterdir())):
     raise UserError(
       f"workdir {workdir} is not empty and holds no {CONFIG_FILE};"
-      " a new or empty folder, or that of a run, is wanted"
+      " allowed is a new or empty folder, or that of a run"
     )
 
 

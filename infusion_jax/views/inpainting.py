@@ -177,7 +177,7 @@ def _checked(known: np.ndarray, where: str) -> np.ndarray:
   if known.all() or not known.any():
     kind = "all" if known.any() else "no"
     raise UserError(
-      f"{where} makes {kind} pixels known; some known and some unknown are wanted"
+      f"{where} makes {kind} pixels known; allowed are some known and some unknown"
     )
   return known
 
@@ -189,17 +189,17 @@ def _opened(path: StrPath) -> Image.Image:
       picture = ImageOps.exif_transpose(file)
       picture.load()
   except FileNotFoundError as error:
-    raise UserError(f"{path} does not exist; a PNG or JPEG file is wanted") from error
+    raise UserError(f"{path} does not exist; allowed is a PNG or JPEG file") from error
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     raise UserError(
-      f"{path} cannot be read as a picture; a PNG or JPEG file is wanted"
+      f"{path} cannot be read as a picture; allowed is a PNG or JPEG file"
     ) from error
   if picture.mode.startswith("I;16"):
     # Pillow would clip these values instead of scaling them.
     picture = Image.fromarray((np.asarray(picture, np.uint16) >> 8).astype(np.uint8))
   if picture.mode in ("I", "F"):
     raise UserError(
-      f"{path} is of mode {picture.mode}; 8 or 16 bits, grey or colour, are wanted"
+      f"{path} is of mode {picture.mode}; allowed are 8 or 16 bits, grey or colour"
     )
   if picture.has_transparency_data:
     picture = picture.convert("RGBA")

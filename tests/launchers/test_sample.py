@@ -186,7 +186,7 @@ def test_a_row_for_each_saved_epoch(run, tmp_path, asked, rows):
     (["--gif", "--out=OUT/x.png"], "a name ending in .gif"),
     (["--gif", "--neighbors"], "--gif does not go with --neighbors"),
     (["--infuse=test:0", "--seeds=1"], "--infuse does not go with --seeds"),
-    (["--infuse=0-9"], "--infuse is '0-9'; a split and numbers are wanted"),
+    (["--infuse=0-9"], "--infuse is '0-9'; allowed are a split and numbers"),
     (["--infuse=dev:0"], "splits are train, validation, test"),
     (["--infuse=test:0,x"], "--infuse is '0,x'"),
     (["--infuse=test:360"], "split test has images 0 to 359"),

@@ -204,7 +204,7 @@ def test_the_targets_are_listed():
     (["--target=figure_3_1"], "--workdir is missing"),
     (["--target=figure_3_1", "--workdir=W"], "figure_3_1 cannot be made: MNIST"),
     (["--target=table_3_2", "--workdir=W"], "table_3_2 cannot be made: it needs"),
-    (["--workdir=W", "--inception=I"], "--inception is 'I'; a file is wanted"),
+    (["--workdir=W", "--inception=I"], "--inception is 'I'; allowed is a file"),
   ],
 )
 def test_a_mistake_ends_with_one_sentence(arguments, told, tmp_path):

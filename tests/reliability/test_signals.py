@@ -14,7 +14,7 @@ from infusion_jax.training import signals
 _LONG = "--config.train.num_epochs=100000"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
   process = processes.start(tmp_path / "run", _LONG)
   launching.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
@@ -68,3 +68,15 @@ def test_in_a_process_of_its_own_the_handlers_come_back():
     os.kill(os.getpid(), signal.SIGTERM)
     assert asked()
   assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_nohup_is_kept():
+  """Of a process that was started to outlive its terminal, SIGHUP stays ignored."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with signals.asking() as asked:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert not asked()
+      assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, before)

@@ -76,7 +76,7 @@ def test_places_that_cannot_be_written_are_found_at_once(tmp_path, path, told):
 
 def test_a_file_is_no_folder(tmp_path):
   (tmp_path / "file").write_text("a file")
-  with pytest.raises(UserError, match="is a file; a folder is wanted"):
+  with pytest.raises(UserError, match="is a file; allowed is a folder"):
     outputs.check(str(tmp_path / "file"), (".png",), folder=True)
   with pytest.raises(UserError, match="cannot write"):
     outputs.save_bytes(tmp_path / "file" / "x.html", b"")

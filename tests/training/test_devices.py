@@ -58,7 +58,7 @@ def test_one_device_runs_the_program_without_a_mesh():
 def test_a_mesh_is_an_axis_and_a_number():
   assert devices.parse_mesh("data:8") == 8
   for text in ("8", "data", "data:", "data:0", "data:-1", "model:2", "data:2,model:2"):
-    with pytest.raises(UserError, match=rf"mesh is '{text}'; data:N is wanted"):
+    with pytest.raises(UserError, match=rf"mesh is '{text}'; allowed is data:N"):
       devices.parse_mesh(text)
 
 
@@ -66,7 +66,7 @@ def test_a_mesh_is_an_axis_and_a_number():
   ("flags", "told"),
   [
     (["--num_devices=1000"], "num_devices is 1000; it must lie between 1 and"),
-    (["--mesh=model:2"], "mesh is 'model:2'; data:N is wanted"),
+    (["--mesh=model:2"], "mesh is 'model:2'; allowed is data:N"),
     (["--mesh=data:2", "--num_devices=4"], "both must agree"),
     (["--num_processes=2"], "coordinator_address is ''"),
     (["--process_id=0"], "num_processes 0; host:port"),
