@@ -6,12 +6,12 @@ import logging
 import os
 import pathlib
 import re
-import tempfile
 from collections.abc import Callable, Iterable
 
 from infusion_jax.datasets import npz, paths
 from infusion_jax.datasets.dataset import Dataset
 from infusion_jax.errors import UserError
+from infusion_jax.storage import files
 
 _LOGGER = logging.getLogger(__name__)
 # Part of every fingerprint: raise it when decoding or splitting changes.
@@ -80,22 +80,13 @@ def _read(name: str, entry: pathlib.Path) -> Dataset | None:
 
 def _write(entry: pathlib.Path, dataset: Dataset) -> None:
   """Writes an entry in one step: a reader sees all of it or nothing."""
-  temporary = None
   try:
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-      dir=entry.parent, prefix=f".{entry.stem}-", suffix=".tmp", delete=False
-    ) as stream:
-      temporary = pathlib.Path(stream.name)
+    # Another process that builds the same entry now loses its copy; ours follows.
+    files.clear_temporary(entry)
+    with files.replacing(entry) as stream:
       npz.save(stream, dataset)
-      stream.flush()
-      os.fsync(stream.fileno())
-    temporary.replace(entry)
   except OSError as error:
     _LOGGER.warning(
       "cannot cache the decoded data in %s (%s)", entry.parent, paths.one_line(error)
     )
-  finally:
-    # After the replacement there is nothing left to remove.
-    if temporary is not None:
-      temporary.unlink(missing_ok=True)
