@@ -1,7 +1,6 @@
 """experiments.sweep as a user runs it: one table, whatever happens on the way."""
 
 import csv
-import json
 import pathlib
 import signal
 
@@ -11,6 +10,7 @@ import runs
 from launching import launch, start, tree, wait_for
 
 import infusion_jax
+from infusion_jax.storage import files
 from infusion_jax.sweep import group_training, overrides
 from infusion_jax.sweep import tables as sweep_report
 from infusion_jax.training import signals
@@ -52,7 +52,7 @@ def config(tmp_path, tiny_data):
 
 def table(workdir):
   """What does not tell when and where it was made."""
-  content = json.loads((workdir / "sweep.json").read_text())
+  content = files.read_json(workdir / "sweep.json")
   del content["provenance"]
   return content, *((workdir / name).read_text() for name in ("sweep.csv", "sweep.md"))
 

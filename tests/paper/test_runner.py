@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from launching import launch, tree
 from PIL import Image
+from reliability import faults
 
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import Parts, pictures
@@ -64,6 +65,30 @@ def test_every_target_is_made_and_none_twice(runner, monkeypatch, tmp_path):
   again = dataclasses.replace(runner)
   assert {task.state for task in make(again, "all")} == {"finished"}
   assert tree(runner.out) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["figure_3_3", "table_a1"])
+def test_death_at_any_write_changes_no_bit(runner, tmp_path, name):
+  """Trained models, what is measured on them, the record and its picture."""
+
+  def command(folder):
+    bench = dataclasses.replace(runner.bench, workdir=folder / "work")
+    make(dataclasses.replace(runner, bench=bench, out=folder / "out"), name)
+
+  def result(folder):
+    record = records.read(folder / "out", name, "small")
+    pictures = {
+      path.name: path.read_bytes() for path in (folder / "out").rglob("*.png")
+    }
+    return record["numbers"], pictures
+
+  def same(found, expected):
+    assert found == expected
+
+  whole = bool(os.environ.get("INFUSION_JAX_SOAK"))
+  deaths = faults.survives(tmp_path, command, result, same, 1 if whole else 23)
+  print(name, deaths)
 
 
 def test_a_target_is_made_again_when_its_description_changes(runner, book):
