@@ -22,6 +22,7 @@ from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.importance import Estimates
 from infusion_jax.networks import Network, build
 from infusion_jax.sampling import Chains, Weights
+from infusion_jax.storage import provenance
 from infusion_jax.storage.checkpoints import (
   FOLDER,
   Checkpoints,
@@ -358,6 +359,9 @@ def untrained(model: Model) -> Model:
 def export(model: Model, folder: StrPath, **notes: Any) -> pathlib.Path:
   """Writes a model as a small checkpoint of its own, without training state.
 
+  Of absolute paths in its description, such as that of the data, the last part is
+  kept: folders of this machine say nothing to others.
+
   Args:
     model: what to write.
     folder: new or empty; `load(folder)` gives the model back.
@@ -375,7 +379,9 @@ def export(model: Model, folder: StrPath, **notes: Any) -> pathlib.Path:
   try:
     checkpoints = Checkpoints(folder, write=True)
     checkpoints.export(
-      model.step, snapshot.model_tree(model.weights), {**model.about, **notes}
+      model.step,
+      snapshot.model_tree(model.weights),
+      provenance.without_folders({**model.about, **notes}),
     )
     checkpoints.close()
   except OSError as error:

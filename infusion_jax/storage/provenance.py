@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from typing import Any
 import jax
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+#: An absolute path; its last part is the group. "1/4" and "a/b" are none.
+_ABSOLUTE = re.compile(r"(?<![\w.~/:])/(?:[^\s/'\":=]+/)*([^\s/'\":=]+)")
 
 
 def describe() -> dict[str, Any]:
@@ -40,6 +44,23 @@ def command() -> str:
     return shlex.join(sys.argv)
   name = spec.name.removesuffix(".__main__")
   return shlex.join(["python", "-m", name, *sys.argv[1:]])
+
+
+def without_folders(value: Any) -> Any:
+  """The same with the last part alone of every absolute path in its texts.
+
+  What is shared need not tell how folders are named on the machine it comes from.
+
+  Args:
+    value: a text, or lists and dictionaries of them; other values stay.
+  """
+  if isinstance(value, str):
+    return _ABSOLUTE.sub(r"\1", value)
+  if isinstance(value, dict):
+    return {key: without_folders(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [without_folders(item) for item in value]
+  return value
 
 
 def commit() -> str:

@@ -40,3 +40,22 @@ def test_an_edited_program_is_told_from_renewed_results(tmp_path, monkeypatch):
   assert provenance.commit() == clean
   module.write_text("edited = True")
   assert provenance.commit() == clean + "+changes"
+
+
+def test_what_is_shared_names_no_folder_of_the_machine():
+  shared = provenance.without_folders(
+    {
+      "command": "python -m x --workdir=/home/me/runs/mnist --out='/a b' --rate=1/4",
+      "path": "/data/mnist",
+      "relative": "runs/digits",
+      "list": ["/x/y.npz", 3, None],
+      "units": "images/s and https://example.org/page",
+    }
+  )
+  assert shared == {
+    "command": "python -m x --workdir=mnist --out='a b' --rate=1/4",
+    "path": "mnist",
+    "relative": "runs/digits",
+    "list": ["y.npz", 3, None],
+    "units": "images/s and https://example.org/page",
+  }
