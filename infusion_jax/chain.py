@@ -13,9 +13,12 @@ chain scores against the target and the model chain reads out (its mean is the
 picture, a draw from it the sample). Rates alpha^(0) ... alpha^(T-1), draws and
 transitions line up: one of each per scan step, and no step is special.
 
-This module knows no network. A transition is any function `(step, z) ->
-(Gaussian, report)`, where `step` is one row of whatever differs from step to
-step (an index, batch-norm parameters, ...) and `report` is its own business.
+This module knows no network. An operator is any function `(shared, step, z) ->
+(Gaussian, report)`, where `shared` are the weights of all steps, `step` is one row
+of whatever differs from step to step (`Step`) and `report` is its own business. A
+transition is an operator with its weights, `Partial(operator, shared)`. What a draw
+needs beside the distribution (a key; a key and a rate; the noise itself) is scanned
+over with the steps.
 """
 
 from collections.abc import Callable
@@ -65,18 +68,39 @@ class Infusion(NamedTuple):
   target_variance: Array | float
 
 
-class Transition(Protocol):
-  """The transition operator p^(t)(. | z), one step of it."""
+class Step(NamedTuple):
+  """What a step has of its own; leaves [T, ...] for all steps of a chain.
 
-  def __call__(self, step: PyTree, z: Array) -> tuple[Gaussian, PyTree]:
+  Attributes:
+    per_step: batch-norm scale and bias.
+    index: 0 ... T-1.
+    statistics: batch-norm mean and variance; None where the mini-batch's are taken.
+  """
+
+  per_step: PyTree
+  index: Array
+  statistics: PyTree = None
+
+
+class Operator(Protocol):
+  """The transition operator p^(t)(. | z) as a function of its weights."""
+
+  def __call__(self, shared: PyTree, step: Any, z: Array) -> tuple[Gaussian, PyTree]:
+    """Maps states [B, H, W, C] to the next distribution and a report."""
+
+
+class Transition(Protocol):
+  """An operator with its weights: one step of the chain."""
+
+  def __call__(self, step: Any, z: Array) -> tuple[Gaussian, PyTree]:
     """Maps states [B, H, W, C] to the next distribution and a report."""
 
 
 class Drawer(Protocol):
   """How a state is drawn from the distribution at hand."""
 
-  def __call__(self, key: Array, p: Gaussian, rate: Array) -> Draw:
-    """Draws [B, H, W, C] states; `rate` is this step's infusion rate."""
+  def __call__(self, inputs: Any, p: Gaussian) -> Draw:
+    """Draws [B, H, W, C] states from this step's row of `run`'s inputs."""
 
 
 class Visit(NamedTuple):
@@ -84,7 +108,7 @@ class Visit(NamedTuple):
 
   Attributes:
     before: p^(t-1), the distribution the state was drawn from.
-    rate: alpha^(t-1), the rate it was drawn with (None without rates).
+    inputs: what it was drawn with; in an infusion chain the key and alpha^(t-1).
     state: z^(t-1), [B, H, W, C].
     mask: [B, H, W, 1] bool, where the target came in; None for a model chain.
     after: p^(t)(. | z^(t-1)), the transition's answer.
@@ -93,7 +117,7 @@ class Visit(NamedTuple):
   """
 
   before: Gaussian
-  rate: Array | None
+  inputs: PyTree
   state: Array
   mask: Array | None
   after: Gaussian
@@ -117,13 +141,12 @@ class Result(NamedTuple):
 
 
 def run(
-  key: Array,
+  inputs: PyTree,
   start: Gaussian,
   transition: Transition,
   steps: PyTree,
   draw: Drawer,
   *,
-  rates: Array | None = None,
   fold: Callable[[PyTree, Visit], PyTree] | None = None,
   initial: PyTree = None,
   record: Callable[[Visit], PyTree] | None = None,
@@ -132,12 +155,12 @@ def run(
   """Runs a chain of T steps.
 
   Args:
-    key: one key, or [B] keys, one per image.
+    inputs: what `draw` needs at each step, every leaf [T, ...]: for most drawers
+      `random.steps(key, T)`, with one key or [B] keys, one per image.
     start: the prior p^(0), [B, H, W, C].
     transition: the operator; see the module's docstring.
     steps: what differs from step to step, every leaf [T, ...].
-    draw: `from_model`, `infusing(...)`, `clamping(...)` or one of your own.
-    rates: [T] infusion rates, handed to `draw` one by one; may be traced.
+    draw: `from_model`, `from_noise`, `infusing(...)`, `clamping(...)` or your own.
     fold: accumulates over steps, `total = fold(total, visit)`, in constant memory.
     initial: the first `total`.
     record: what to keep of every step, e.g. `lambda visit: visit.state`.
@@ -146,20 +169,18 @@ def run(
   Returns:
     The prediction, the total and the trace.
   """
-  num_steps = length(steps)
 
-  def body(carry, inputs):
+  def body(carry, row):
     before, total = carry
-    step_key, step, rate = inputs
-    state, mask = draw(step_key, before, rate)
+    step_inputs, step = row
+    state, mask = draw(step_inputs, before)
     after, report = transition(step, state)
-    visit = Visit(before, rate, state, mask, after, step, report)
+    visit = Visit(before, step_inputs, state, mask, after, step, report)
     total = fold(total, visit) if fold else total
     return (after, total), (record(visit) if record else None)
 
-  inputs = (random.steps(key, num_steps), steps, rates)
   (prediction, total), trace = jax.lax.scan(
-    body, (start, initial), inputs, length=num_steps, unroll=unroll
+    body, (start, initial), (inputs, steps), unroll=unroll
   )
   return Result(prediction, total, trace)
 
@@ -186,8 +207,9 @@ def infuse(
     The result of `run`; its prediction is p^(T)(. | z~^(T-1)).
   """
   start = repeat_for_batch(infusion.prior, x.shape[0])
+  inputs = random.steps(key, length(steps)), infusion.rates
   draw = infusing(x, infusion.target_variance)
-  return run(key, start, transition, steps, draw, rates=infusion.rates, **options)
+  return run(inputs, start, transition, steps, draw, **options)
 
 
 def generate(
@@ -197,17 +219,44 @@ def generate(
 
   For more steps than the model was trained with, pass `extended(steps, n)`.
   """
-  return run(key, start, transition, steps, from_model, **options)
+  keys = random.steps(key, length(steps))
+  return run(keys, start, transition, steps, from_model, **options)
 
 
-def from_model(key: Array, p: Gaussian, rate: Array | None = None) -> Draw:
-  """The model chain's draw: z ~ p. The rate is ignored."""
-  del rate
+def decode(
+  noise: Array, prior: Gaussian, transition: Transition, steps: PyTree, **options: Any
+) -> Gaussian:
+  """The last transition p^(T)(. | z^(T-1)) as a function of the noise.
+
+  Args:
+    noise: eps, [B, T, H, W, C]; standard normal where the chain is the model's.
+    prior: p^(0), [H, W, C].
+    transition: the operator.
+    steps: leaves [T, ...].
+    **options: `unroll` of `run`.
+
+  Returns:
+    The Gaussian over [B, H, W, C].
+  """
+  start = repeat_for_batch(prior, noise.shape[0])
+  inputs = jnp.moveaxis(noise, 1, 0)
+  return run(inputs, start, transition, steps, from_noise, **options).prediction
+
+
+def from_model(key: Array, p: Gaussian) -> Draw:
+  """The model chain's draw: z ~ p."""
   return Draw(sample(key, p), None)
+
+
+def from_noise(noise: Array, p: Gaussian) -> Draw:
+  """The same with its standard normal noise [B, H, W, C] given."""
+  return Draw(p.mean + jnp.sqrt(p.variance) * noise, None)
 
 
 def infusing(target: Array, target_variance: float) -> Drawer:
   """The infusion chain's draw: z ~ (1 - rate) p + rate N(target, variance).
+
+  Its inputs are key and rate; the rate may be traced.
 
   Args:
     target: x, [B, H, W, C].
@@ -217,7 +266,8 @@ def infusing(target: Array, target_variance: float) -> Drawer:
     The draw, to be given to `run`.
   """
 
-  def draw(key: Array, p: Gaussian, rate: Array) -> Draw:
+  def draw(inputs: tuple[Array, Array], p: Gaussian) -> Draw:
+    key, rate = inputs
     return mixture_sample(key, p, target, rate, target_variance)
 
   return draw
@@ -234,8 +284,7 @@ def clamping(image: Array, known: Array) -> Drawer:
     The draw, to be given to `run`.
   """
 
-  def draw(key: Array, p: Gaussian, rate: Array | None = None) -> Draw:
-    del rate
+  def draw(key: Array, p: Gaussian) -> Draw:
     return Draw(jnp.where(known, image, sample(key, p)), known)
 
   return draw

@@ -1,30 +1,21 @@
 """What is learned: the denoising and the lower-bound criterion.
 
-Both take an operator `(shared, own, index, z) -> (Gaussian, report)`: `shared`
-are the weights of all steps, `own` the step's own parameters, `index` the step
-counted from 0. Both return loss, gradient, named terms and stacked reports.
+Both take a `chain.Operator` with its parameters, over the rows of `chain.Step`. Both
+return loss, gradient, named terms and stacked reports.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
-from infusion_jax import chain, gaussian, sums
-from infusion_jax.chain import Infusion, Parameters, Visit
+from infusion_jax import chain, gaussian, schedules, sums
+from infusion_jax.chain import Infusion, Operator, Parameters, Step, Visit
 from infusion_jax.gaussian import Gaussian
 
 Array = jax.Array
 PyTree = Any
-
-
-class Operator(Protocol):
-  """The transition operator as a function of its parameters."""
-
-  def __call__(
-    self, shared: PyTree, own: PyTree, index: Array, z: Array
-  ) -> tuple[Gaussian, PyTree]:
-    """Maps states [B, H, W, C] to the next distribution and a report."""
 
 
 class Terms(NamedTuple):
@@ -68,8 +59,8 @@ def denoising(
   parameters: Parameters,
   x: Array,
   infusion: Infusion,
-  weights: Array,
   *,
+  weights: Array | None = None,
   with_terms: bool = True,
   unroll: int | bool = 1,
 ) -> Criterion:
@@ -88,7 +79,7 @@ def denoising(
     parameters: its parameters.
     x: targets, [B, H, W, C].
     infusion: prior, rates and target variance.
-    weights: [T], t / T in the thesis (`schedules.loss_weights`).
+    weights: [T]; None: t / T, as in the thesis (`schedules.loss_weights`).
     with_terms: also evaluate the bound's terms on the way (more arithmetic).
     unroll: see `chain.run`.
 
@@ -96,8 +87,12 @@ def denoising(
     The criterion.
   """
 
+  num_steps = len(infusion.rates)
+  if weights is None:
+    weights = jnp.asarray(schedules.loss_weights(num_steps))
+
   def step_loss(shared, own, index, weight, z):
-    p, report = operator(shared, own, index, z)
+    p, report = operator(shared, Step(own, index), z)
     total = sums.over(gaussian.log_density(x, p))
     return -weight * total / x.size, (p, report)
 
@@ -117,7 +112,7 @@ def denoising(
     return own, report, (log_ratio(visit, x, infusion) if with_terms else None)
 
   zero = jnp.zeros((), x.dtype), jax.tree.map(jnp.zeros_like, parameters.shared)
-  steps = (parameters.per_step, jnp.arange(len(weights)), weights)
+  steps = (parameters.per_step, jnp.arange(num_steps), weights)
   prediction, (loss, shared), (own, report, ratios) = chain.infuse(
     key,
     x,
@@ -139,7 +134,6 @@ def lower_bound(
   parameters: Parameters,
   x: Array,
   infusion: Infusion,
-  weights: Array | None = None,
   *,
   with_terms: bool = True,
   unroll: int | bool = 1,
@@ -158,21 +152,17 @@ def lower_bound(
     parameters: its parameters.
     x: targets, [B, H, W, C].
     infusion: prior, rates and target variance.
-    weights: ignored; the bound has none. Here so that criteria are exchangeable.
     with_terms: return the terms, which are computed in any case.
     unroll: see `chain.run`.
 
   Returns:
     The criterion.
   """
-  del weights
-  index = jnp.arange(infusion.rates.shape[0])
+  index = jnp.arange(len(infusion.rates))
 
   def loss_of(parameters):
-    def transition(step, z):
-      return operator(parameters.shared, *step, z)
-
-    steps = (parameters.per_step, index)
+    transition = Partial(operator, parameters.shared)
+    steps = Step(parameters.per_step, index)
     terms, report = bound(key, transition, steps, x, infusion, unroll=unroll)
     return -terms.bound.mean() / x[0].size, (terms, report)
 
@@ -220,9 +210,10 @@ def bound(
 
 def log_ratio(visit: Visit, x: Array, infusion: Infusion) -> Array:
   """log p(z) - log q(z | x) of the state drawn at one step, [B] nats."""
+  _, rate = visit.inputs
   log_p = gaussian.log_density(visit.state, visit.before)
   log_q = gaussian.mixture_log_density(
-    visit.state, visit.before, x, visit.rate, infusion.target_variance
+    visit.state, visit.before, x, rate, infusion.target_variance
   )
   return sums.per_image(log_p) - sums.per_image(log_q)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, random
 from infusion_jax.chain import Infusion, Parameters
@@ -58,7 +59,8 @@ def operator(
   More rows than trained with repeat the last one, statistics included.
   """
   steps = network.steps(weights.parameters.per_step, weights.statistics)
-  return network.fixed(weights.parameters.shared), chain.extended(steps, num_steps)
+  transition = Partial(network.fixed, weights.parameters.shared)
+  return transition, chain.extended(steps, num_steps)
 
 
 def predict(
@@ -189,7 +191,8 @@ def _clamped(
   transition, steps = operator(network, weights, num_steps)
   start = chain.repeat_for_batch(weights.infusion.prior, images.shape[0])
   draw = chain.clamping(images, known)
-  return chain.run(keys, start, transition, steps, draw, **options)
+  inputs = random.steps(keys, num_steps)
+  return chain.run(inputs, start, transition, steps, draw, **options)
 
 
 def _look(visit: chain.Visit) -> Chains:

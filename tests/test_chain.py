@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toys
 
-from infusion_jax import chain, pixels
+from infusion_jax import chain, pixels, random
 from infusion_jax.chain import Infusion
 from infusion_jax.gaussian import Draw, Gaussian
 
@@ -43,14 +43,20 @@ def run(kind, key, x, known, toy=TOY, transition=reporting, **options):
   start = chain.repeat_for_batch(toy.prior, len(x))
   if kind == "model":
     return chain.generate(key, start, transition, toy.steps, **options)
-  draw = chain.clamping(x, known)
-  return chain.run(key, start, transition, toy.steps, draw, **options)
+  draw, inputs = chain.clamping(x, known), random.steps(key, toy.num_steps)
+  return chain.run(inputs, start, transition, toy.steps, draw, **options)
 
 
 @functools.partial(jax.jit, static_argnames=("kind", "unroll"))
 def recorded(kind, key, x, known, unroll=1):
   """A whole chain with everything there is to see, in one program."""
-  return run(kind, key, x, known, record=lambda visit: visit, unroll=unroll)
+
+  def record(visit):
+    # Keys are no numbers; of an infusion chain's inputs the rates are.
+    rate = visit.inputs[1] if kind == "infusion" else None
+    return visit._replace(inputs=rate)
+
+  return run(kind, key, x, known, record=record, unroll=unroll)
 
 
 def keys_of(kind, key):
@@ -71,8 +77,8 @@ def test_visits_are_those_of_a_plain_loop_over_steps(key):
       assert_trees_close(result.prediction, expected["after"], kind)
       if kind == "model":
         assert result.trace.mask is None
-      if kind != "infusion":
-        assert result.trace.rate is None
+      if kind == "infusion":
+        np.testing.assert_array_equal(result.trace.inputs, RATES)
 
 
 def loop(kind, keys, x, known):
@@ -104,7 +110,7 @@ def loop(kind, keys, x, known):
       "report": {"largest": state.max((1, 2, 3))},
     }
     if kind == "infusion":
-      visit["rate"] = np.asarray(RATES)[t]
+      visit["inputs"] = np.asarray(RATES)[t]
     if kind != "model":
       visit["mask"] = mask
     yield visit
@@ -178,7 +184,7 @@ def test_clamped_chain_worked_out_by_hand(key):
   known = jnp.asarray([True, False]).reshape(1, 1, 2, 1)
   start = chain.repeat_for_batch(Gaussian(jnp.ones((1, 2, 1)), jnp.zeros((1, 2, 1))), 1)
   result = chain.run(
-    key,
+    random.steps(key, 3),
     start,
     doubling,
     jnp.asarray([1.0, 2.0, 3.0]),
@@ -205,19 +211,19 @@ def test_longer_chain_repeats_the_last_step_by_hand(key):
   np.testing.assert_array_equal(result.prediction.mean.ravel(), [38])
 
 
-def test_draw_of_ones_own_is_given_key_distribution_and_rate(key):
-  def draw(step_key, p, rate):
+def test_draw_of_ones_own_is_given_its_row_of_inputs_and_the_distribution(key):
+  def draw(inputs, p):
+    step_key, rate = inputs
     chance = jax.random.uniform(step_key, p.mean.shape)
     return Draw(p.mean + rate * chance, None)
 
   rates = jnp.asarray([0.0, 100.0])
   result = chain.run(
-    key,
+    (random.steps(key, 2), rates),
     chain.repeat_for_batch(certain(1.0), 1),
     doubling,
     jnp.asarray([1.0, 2.0]),
     draw,
-    rates=rates,
     record=lambda visit: visit.state,
   )
   chance = jax.random.uniform(jax.random.fold_in(key, 1), (1, 1, 1, 1))

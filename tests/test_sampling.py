@@ -65,7 +65,7 @@ def by_hand(network, weights, keys, known=None, image=None):
     # Step T is repeated, batch norm and all.
     last = min(t, T - 1)
     row = jax.tree.map(lambda leaf, index=last: leaf[index], steps)
-    p, _ = network.fixed(weights.parameters.shared)(row, z)
+    p, _ = network.fixed(weights.parameters.shared, row, z)
     states.append(z)
     after.append(p)
   return np.stack(states), Gaussian(

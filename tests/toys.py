@@ -118,12 +118,13 @@ def log_mixture(z, p: Gaussian, target, rate, target_variance):
     return np.logaddexp(np.log1p(-rate) + log_p, np.log(rate) + log_narrow)
 
 
-def operator(shared, own, index, z):
+def operator(shared, step, z):
   """A small network with per-step batch norm, in the precision of its input.
 
-  An `objectives.Operator` in plain arithmetic: the criteria can be checked in
+  A `chain.Operator` in plain arithmetic: the criteria can be checked in
   double precision without any layer of the library.
   """
+  own, index, _ = step
   h = z.reshape(z.shape[0], -1) @ shared["hidden"]
   mean, variance = h.mean(0), h.var(0)
   h = own["scale"] * (h - mean) / jnp.sqrt(variance + 1e-4) + own["bias"] + 0.1 * index

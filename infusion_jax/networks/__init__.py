@@ -3,8 +3,8 @@
 from infusion_jax.networks.build import build
 from infusion_jax.networks.conv import ConvNet
 from infusion_jax.networks.mlp import MLP
-from infusion_jax.networks.network import Network, Steps
+from infusion_jax.networks.network import Network
 from infusion_jax.networks.norm import StepBatchNorm
 from infusion_jax.networks.unet import UNet
 
-__all__ = ["MLP", "ConvNet", "Network", "StepBatchNorm", "Steps", "UNet", "build"]
+__all__ = ["MLP", "ConvNet", "Network", "StepBatchNorm", "UNet", "build"]

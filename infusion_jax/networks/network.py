@@ -1,14 +1,13 @@
 """A transition operator over time: one module, T steps of its own parameters."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
-from infusion_jax.chain import Parameters, Transition
+from infusion_jax.chain import Parameters, Step
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks.norm import STATISTICS, STEP
 
@@ -16,26 +15,13 @@ Array = jax.Array
 PyTree = Any
 
 
-class Steps(NamedTuple):
-  """The rows a chain scans over, every leaf [T, ...].
-
-  Attributes:
-    per_step: batch-norm scale and bias.
-    index: 0 ... T-1.
-    statistics: batch-norm mean and variance, for `Network.fixed`.
-  """
-
-  per_step: PyTree
-  index: Array
-  statistics: PyTree
-
-
 @dataclasses.dataclass(frozen=True)
 class Network:
   """A Flax module for one step, and what repeats it over T of them.
 
-  The transitions it makes are pytrees that carry the weights: a jitted function
-  can take one as an argument and is compiled once for all weights.
+  `train` and `fixed` are operators of the chain. `Partial(network.fixed, shared)` is
+  a transition and a pytree that carries the weights: a jitted function can take it
+  as an argument and is compiled once for all weights.
 
   Attributes:
     module: called as `module(z, time, train)`, returns a Gaussian; hashable.
@@ -62,36 +48,22 @@ class Network:
       self._repeat(variables.get(STATISTICS, {})),
     )
 
-  def train(
-    self, shared: PyTree, own: PyTree, index: Array, z: Array
-  ) -> tuple[Gaussian, PyTree]:
-    """One step with mini-batch statistics, which it reports (an `Operator`)."""
-    variables = {"params": shared, STEP: own}
+  def train(self, shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, PyTree]:
+    """One step with the statistics of the mini-batch [B, H, W, C], which it reports."""
+    variables = {"params": shared, STEP: step.per_step}
     p, report = self.module.apply(
-      variables, z, self._time(index), True, mutable=[STATISTICS]
+      variables, z, self._time(step.index), True, mutable=[STATISTICS]
     )
     return p, report.get(STATISTICS, {})
 
-  def training(self, shared: PyTree) -> Transition:
-    """The transition with mini-batch statistics, over `steps(per_step)`."""
-    return Partial(self._training_step, shared)
-
-  def fixed(self, shared: PyTree) -> Transition:
-    """The transition with given statistics: images do not see each other."""
-    return Partial(self._fixed_step, shared)
-
-  def _training_step(
-    self, shared: PyTree, step: Steps, z: Array
-  ) -> tuple[Gaussian, PyTree]:
-    return self.train(shared, step.per_step, step.index, z)
-
-  def _fixed_step(self, shared: PyTree, step: Steps, z: Array) -> tuple[Gaussian, None]:
+  def fixed(self, shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, None]:
+    """One step with given statistics: images do not see each other."""
     variables = {"params": shared, STEP: step.per_step, STATISTICS: step.statistics}
     return self.module.apply(variables, z, self._time(step.index), False), None
 
-  def steps(self, per_step: PyTree, statistics: PyTree = None) -> Steps:
-    """What a chain of T steps scans over."""
-    return Steps(per_step, jnp.arange(self.num_steps), statistics)
+  def steps(self, per_step: PyTree, statistics: PyTree = None) -> Step:
+    """What a chain of T steps scans over, leaves [T, ...]."""
+    return Step(per_step, jnp.arange(self.num_steps), statistics)
 
   def _time(self, index: Array) -> Array:
     """The step as a number in (0, 1]: t / T."""

@@ -116,8 +116,8 @@ def total_bytes(cost: Cost, runs: int, devices: int = 1) -> int:
 
 
 def _forward(network: Network, parameters: PyTree, z: jax.Array) -> Gaussian:
-  own = jax.tree.map(lambda leaf: leaf[0], parameters.per_step)
-  return network.train(parameters.shared, own, jnp.zeros((), jnp.int32), z)[0]
+  first = jax.tree.map(lambda leaf: leaf[0], network.steps(parameters.per_step))
+  return network.train(parameters.shared, first, z)[0]
 
 
 def _work_bytes(recipe: Recipe) -> int:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
+from jax.tree_util import Partial
 
 from infusion_jax import objectives, pixels, random
 from infusion_jax.chain import Infusion, Parameters
@@ -131,7 +132,6 @@ def criterion(
     state.parameters,
     x,
     run.infusion,
-    run.weights,
     with_terms=with_terms,
     unroll=recipe.unroll,
   )
@@ -241,7 +241,7 @@ def infused_bound(
 ) -> tuple[Terms, PyTree]:
   """The bound of one mini-batch under its own statistics, and those."""
   steps = network.steps(parameters.per_step)
-  transition = network.training(parameters.shared)
+  transition = Partial(network.train, parameters.shared)
   return objectives.bound(key, transition, steps, x, infusion, unroll=unroll)
 
 

@@ -29,14 +29,12 @@ class Run(NamedTuple):
   Attributes:
     key: the run's seed as a key.
     infusion: prior, rates and target variance.
-    weights: loss weights, [T].
     learning_rate: scalar.
     decay_steps: steps over which the learning rate falls to 0; 0: constant.
   """
 
   key: Array
   infusion: Infusion
-  weights: Array
   learning_rate: Array
   decay_steps: Array
 
@@ -189,7 +187,6 @@ def make_run(config: Config, dataset: Dataset) -> Run:
   return Run(
     key=jax.random.key(train.seed),
     infusion=make_infusion(config.chain, dataset),
-    weights=jnp.asarray(schedules.loss_weights(config.chain.num_steps)),
     learning_rate=jnp.asarray(train.learning_rate, jnp.float32),
     decay_steps=jnp.asarray(decay_epochs * steps_per_epoch(train, dataset)),
   )

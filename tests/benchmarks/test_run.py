@@ -79,7 +79,7 @@ def test_the_peer_computes_the_same_loss_and_gradient():
   key = jax.random.key(3)
   x = jax.random.uniform(key, (6, 4, 4, 1))
   expected = objectives.denoising(
-    key, network.train, ours.state.parameters, x, infusion, ours.run.weights
+    key, network.train, ours.state.parameters, x, infusion
   )
   prior = [np.array(leaf).reshape(-1) for leaf in infusion.prior]
   images = ours.dataset.train.reshape(-1, TINY.pixels)

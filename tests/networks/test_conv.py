@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.tree_util import Partial
 
 from infusion_jax import chain, objectives
 from infusion_jax.chain import Infusion
@@ -152,11 +153,11 @@ def test_operator_is_what_it_says(lowering):
   values, statistics = parameters()
   net, z = network(lowering=lowering), states()
   prediction = chain.run(
-    jax.random.key(0),
+    None,
     chain.Gaussian(z, jnp.ones_like(z)),
-    net.fixed(values.shared),
+    Partial(net.fixed, values.shared),
     net.steps(values.per_step, statistics),
-    lambda key, p, rate: chain.Draw(z, None),
+    lambda inputs, p: chain.Draw(z, None),
     record=lambda visit: visit.after,
   ).trace
   for t in range(T):
@@ -209,21 +210,17 @@ def test_the_convolutional_encoder():
   assert kernels["Conv_1"] == (5, 5, 4, 4)
   assert kernels["Dense_0"] == (2 * 3 * 4, 2 * 3 * 6)
   net = network(encoder="conv")
-  p, report = net.train(
-    values.shared,
-    jax.tree.map(lambda leaf: leaf[0], values.per_step),
-    jnp.asarray(0),
-    states(),
-  )
+  first = jax.tree.map(lambda leaf: leaf[0], net.steps(values.per_step))
+  p, report = net.train(values.shared, first, states())
   assert p.mean.shape == (B, *SHAPE)
   assert len(report) == 4
 
 
 def test_statistics_are_those_of_the_batch():
   values, _ = parameters()
-  own = jax.tree.map(lambda leaf: leaf[1], values.per_step)
+  second = jax.tree.map(lambda leaf: leaf[1], network().steps(values.per_step))
   z = states()
-  _, report = network().train(values.shared, own, jnp.asarray(1), z)
+  _, report = network().train(values.shared, second, z)
   h = z.reshape(B, -1) @ values.shared["Dense_0"]["kernel"]
   np.testing.assert_allclose(report["StepBatchNorm_0"]["mean"], h.mean(0), atol=1e-5)
   np.testing.assert_allclose(report["StepBatchNorm_0"]["variance"], h.var(0), atol=1e-5)
@@ -264,7 +261,7 @@ def bounds(module, count=8):
   @jax.jit
   def bound(key):
     terms, report = objectives.bound(
-      key, net.training(values.shared), net.steps(values.per_step), x, infusion
+      key, Partial(net.train, values.shared), net.steps(values.per_step), x, infusion
     )
     return terms.bound.mean(), report
 
@@ -284,7 +281,7 @@ def test_half_precision_moves_the_bound_by_less_than_its_noise():
 def test_half_precision_keeps_parameters_and_densities_in_single():
   net = network(dtype=jnp.bfloat16)
   values, statistics = jax.eval_shape(net.init, jax.random.key(0))
-  own = jax.tree.map(lambda leaf: leaf[0], parameters()[0].per_step)
-  p, _ = jax.eval_shape(net.train, values.shared, own, jnp.asarray(0), states())
+  first = jax.tree.map(lambda leaf: leaf[0], net.steps(parameters()[0].per_step))
+  p, _ = jax.eval_shape(net.train, values.shared, first, states())
   leaves = jax.tree.leaves((values, statistics, p))
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}

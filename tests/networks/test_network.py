@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import toys
+from jax.tree_util import Partial
 
 from infusion_jax import chain
 from infusion_jax.gaussian import Gaussian
@@ -43,7 +44,7 @@ def generic():
 @functools.partial(jax.jit, static_argnames="mode")
 def every_step(mode, parameters, statistics, z):
   """What each of the T transitions makes of the same states, and reports."""
-  transition = getattr(NETWORK, mode)(parameters.shared)
+  transition = Partial(getattr(NETWORK, mode), parameters.shared)
   steps = NETWORK.steps(parameters.per_step, statistics)
   return jax.vmap(transition, (0, None))(steps, z)
 
@@ -71,12 +72,12 @@ def numpy_mlp(parameters, statistics, z, t, train):
   return Gaussian(mean.reshape(z.shape), variance.reshape(z.shape)), batch
 
 
-@pytest.mark.parametrize("mode", ["training", "fixed"])
+@pytest.mark.parametrize("mode", ["train", "fixed"])
 def test_every_step_is_the_mlp_written_out_in_numpy(mode):
   (parameters, statistics), z = generic(), states()
   p, report = every_step(mode, parameters, statistics, z)
   for t in range(T):
-    expected, batch = numpy_mlp(parameters, statistics, z, t, mode == "training")
+    expected, batch = numpy_mlp(parameters, statistics, z, t, mode == "train")
     np.testing.assert_allclose(p.mean[t], expected.mean, rtol=2e-4)
     np.testing.assert_allclose(p.variance[t], expected.variance, rtol=2e-4)
     if mode == "fixed":
@@ -105,8 +106,8 @@ def test_a_row_of_parameters_or_statistics_is_seen_by_its_step_only(row):
 
 def test_training_mode_ignores_the_given_statistics():
   (parameters, statistics), z = generic(), states()
-  base = every_step("training", parameters, statistics, z)
-  other = every_step("training", parameters, changed_row(statistics, 1), z)
+  base = every_step("train", parameters, statistics, z)
+  other = every_step("train", parameters, changed_row(statistics, 1), z)
   jax.tree.map(np.testing.assert_array_equal, base, other)
 
 
@@ -117,7 +118,7 @@ def test_chain_gives_step_t_row_t_and_reports_row_t(key):
 
   @jax.jit
   def run(parameters):
-    transition = NETWORK.training(parameters.shared)
+    transition = Partial(NETWORK.train, parameters.shared)
     steps = NETWORK.steps(parameters.per_step)
     result = chain.generate(
       key,
@@ -142,7 +143,7 @@ def test_chain_gives_step_t_row_t_and_reports_row_t(key):
   assert (other_state[2] != state[2]).any()
 
 
-@pytest.mark.parametrize("mode", ["training", "fixed"])
+@pytest.mark.parametrize("mode", ["train", "fixed"])
 def test_transition_is_an_argument_a_program_is_compiled_once_for(mode):
   (parameters, statistics), traces = generic(), []
 
@@ -154,9 +155,9 @@ def test_transition_is_an_argument_a_program_is_compiled_once_for(mode):
 
   steps = NETWORK.steps(parameters.per_step, statistics)
   halved = jax.tree.map(lambda leaf: 0.5 * leaf, parameters.shared)
-  transition = getattr(NETWORK, mode)
-  first = first_step(transition(parameters.shared), steps, states())
-  second = first_step(transition(halved), steps, states())
+  operator = getattr(NETWORK, mode)
+  first = first_step(Partial(operator, parameters.shared), steps, states())
+  second = first_step(Partial(operator, halved), steps, states())
   assert len(traces) == 1
   assert (first != second).any()
 
@@ -164,7 +165,7 @@ def test_transition_is_an_argument_a_program_is_compiled_once_for(mode):
 def test_longer_chain_repeats_the_last_row_statistics_included():
   parameters, statistics = generic()
   steps = chain.extended(NETWORK.steps(parameters.per_step, statistics), T + 2)
-  transition = jax.jit(NETWORK.fixed(parameters.shared))
+  transition = jax.jit(Partial(NETWORK.fixed, parameters.shared))
   outputs = [transition(toys.row(steps, t), states())[0].mean for t in range(T + 2)]
   np.testing.assert_array_equal(outputs[T], outputs[T - 1])
   np.testing.assert_array_equal(outputs[T + 1], outputs[T - 1])
@@ -175,7 +176,7 @@ def test_image_depends_on_its_batch_in_training_mode_only():
   parameters, statistics = generic()
   z, other = states(), states(seed=9)
   mixed = jnp.concatenate([other[:2], z[2:3], other[3:]])
-  for mode, depends in (("fixed", False), ("training", True)):
+  for mode, depends in (("fixed", False), ("train", True)):
     first, _ = every_step(mode, parameters, statistics, z)
     second, _ = every_step(mode, parameters, statistics, mixed)
     distance = np.abs(first.mean[:, 2] - second.mean[:, 2]).max()
@@ -267,8 +268,8 @@ def test_heads_bounds_hold_for_any_activations():
   network = Network(module, SHAPE, 1)
   parameters, _ = jax.jit(network.init)(jax.random.key(0))
   shared = jax.tree.map(lambda leaf: 1e3 * leaf, parameters.shared)
-  own = jax.tree.map(lambda leaf: leaf[0], parameters.per_step)
-  p, _ = jax.jit(network.train)(shared, own, 0, 1e3 * states())
+  first = toys.row(network.steps(parameters.per_step), 0)
+  p, _ = jax.jit(network.train)(shared, first, 1e3 * states())
   assert p.mean.min() == 0
   assert p.mean.max() == 1
   np.testing.assert_allclose(p.variance.min(), 0.02, rtol=1e-6)
@@ -291,12 +292,12 @@ def test_low_precision_products_leave_the_gaussian_in_single():
   network = Network(MLP((7,), dtype=jnp.bfloat16), SHAPE, T)
   parameters, _ = jax.jit(network.init)(jax.random.key(0))
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(parameters))
-  own = jax.tree.map(lambda leaf: leaf[0], parameters.per_step)
-  p, report = jax.jit(network.train)(parameters.shared, own, 0, states())
+  first = toys.row(network.steps(parameters.per_step), 0)
+  p, report = jax.jit(network.train)(parameters.shared, first, states())
   assert p.mean.dtype == p.variance.dtype == jnp.float32
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(report))
   single = Network(MLP((7,)), SHAPE, T)
-  exact, _ = jax.jit(single.train)(parameters.shared, own, 0, states())
+  exact, _ = jax.jit(single.train)(parameters.shared, first, states())
   difference = np.abs(p.mean - exact.mean).max()
   assert 0 < difference < 0.05
 
@@ -313,13 +314,13 @@ class Clock(nn.Module):
     return Gaussian(told + time, told + (2.0 if train else 1.0))
 
 
-@pytest.mark.parametrize(("mode", "variance"), [("training", 2), ("fixed", 1)])
+@pytest.mark.parametrize(("mode", "variance"), [("train", 2), ("fixed", 1)])
 def test_module_is_told_its_time_and_mode(mode, variance):
   """t / T in (0, 1]; a module without per-step variables is welcome."""
   network = Network(Clock(), SHAPE, 4)
   parameters, statistics = network.init(jax.random.key(0))
   assert jax.tree.leaves((parameters.per_step, statistics)) == []
-  transition = getattr(network, mode)(parameters.shared)
+  transition = Partial(getattr(network, mode), parameters.shared)
   steps = network.steps(parameters.per_step, statistics)
   p, _ = jax.vmap(transition, (0, None))(steps, states())
   np.testing.assert_allclose(p.mean[:, 0, 0, 0, 0], [0.25, 0.5, 0.75, 1.0])

@@ -9,7 +9,7 @@ import pytest
 
 import infusion_jax
 from infusion_jax import chain, objectives
-from infusion_jax.chain import Infusion
+from infusion_jax.chain import Infusion, Step
 from infusion_jax.config import ChainConfig, Config, ModelConfig
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
@@ -46,7 +46,7 @@ def states(batch=B):
 
 @jax.jit
 def apply(shared, index, z):
-  return NETWORK.train(shared, {}, index, z)[0]
+  return NETWORK.train(shared, Step({}, index), z)[0]
 
 
 def test_nothing_is_kept_per_step():
@@ -105,11 +105,10 @@ def test_both_criteria_run_without_per_step_parameters():
   values, _ = parameters()
   prior = chain.Gaussian(jnp.full(SHAPE, 0.5), jnp.full(SHAPE, 0.1))
   infusion = Infusion(prior, jnp.asarray([0.0, 0.1, 0.2]), 1e-2)
-  weights = jnp.asarray([1, 2, 3]) / 3
   for criterion in objectives.CRITERIA.values():
     result = jax.jit(
       lambda key, x, criterion=criterion: criterion(
-        key, NETWORK.train, values, x, infusion, weights
+        key, NETWORK.train, values, x, infusion
       )
     )(jax.random.key(0), states())
     assert np.isfinite(result.loss)
@@ -120,7 +119,7 @@ def test_half_precision_keeps_the_rest_in_single():
   net = Network(UNet(channels=(16, 8), dtype=jnp.bfloat16), SHAPE, T)
   values, _ = parameters()
   full = apply(values.shared, jnp.asarray(0), states())
-  half, _ = jax.jit(net.train)(values.shared, {}, jnp.asarray(0), states())
+  half, _ = jax.jit(net.train)(values.shared, Step({}, jnp.asarray(0)), states())
   assert half.mean.dtype == half.variance.dtype == jnp.float32
   gap = np.abs(full.mean - half.mean).max()
   assert 0 < gap < 0.05

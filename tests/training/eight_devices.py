@@ -52,7 +52,6 @@ def test_loss_gradient_and_batch_statistics_are_the_whole_batchs(mesh, objective
         parameters,
         devices.split(x, mesh),
         run.infusion,
-        run.weights,
       )
 
     return evaluate(*devices.copied((parameters, x), mesh))

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import runs
+from jax.tree_util import Partial
 
 from infusion_jax import objectives, pixels, random
 from infusion_jax.training import programs
@@ -66,7 +67,6 @@ def test_a_step_is_adam_on_the_criterions_gradient(setup):
     state.parameters,
     x,
     run.infusion,
-    run.weights,
   )
   adam = optax.adam(float(run.learning_rate))
   updates, _ = adam.update(result.gradient, adam.init(state.parameters))
@@ -103,7 +103,7 @@ def test_another_schedule_seed_or_rate_does_not_recompile(setup):
     run,
     run._replace(infusion=run.infusion._replace(rates=jnp.array([0.5, 0.0, 1.0]))),
     run._replace(key=jax.random.key(9), learning_rate=jnp.float32(0.1)),
-    run._replace(weights=jnp.ones(3), decay_steps=run.decay_steps + 10),
+    run._replace(decay_steps=run.decay_steps + 10),
   ]
   results = [
     function(start(setup), variant, images, jnp.asarray(n))
@@ -205,7 +205,7 @@ def test_population_statistics_average_the_batches_of_the_infusion_chain(setup):
     x = pixels.dequantized(random.named(batch_key, "dequantize"), batch, 17)
     _, report = objectives.bound(
       random.named(batch_key, "chain"),
-      recipe.network.training(state.parameters.shared),
+      Partial(recipe.network.train, state.parameters.shared),
       recipe.network.steps(state.parameters.per_step),
       x,
       run.infusion,

@@ -123,39 +123,6 @@ class Trace(NamedTuple):
   level: Array
 
 
-def decode(
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
-  noise: Array,
-  *,
-  unroll: int | bool = 1,
-) -> Gaussian:
-  """The last transition p^(T)(. | z^(T-1)) as a function of the noise.
-
-  Args:
-    transition: the operator, with fixed statistics.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
-    noise: eps, [B, T, H, W, C].
-    unroll: steps per iteration of the compiled loop.
-
-  Returns:
-    The Gaussian over [B, H, W, C].
-  """
-
-  def body(p, inputs):
-    step, eps = inputs
-    after, _ = transition(step, p.mean + jnp.sqrt(p.variance) * eps)
-    return after, None
-
-  start = chain.repeat_for_batch(prior, noise.shape[0])
-  prediction, _ = jax.lax.scan(
-    body, start, (steps, jnp.moveaxis(noise, 1, 0)), unroll=unroll
-  )
-  return prediction
-
-
 def evaluator(
   transition: Transition,
   steps: PyTree,
@@ -167,7 +134,7 @@ def evaluator(
   """log p(x | eps) and its gradient: [B, T, H, W, C] -> [B], [B, T, H, W, C]."""
 
   def log_likelihood(noise):
-    p = decode(transition, steps, prior, noise, unroll=unroll)
+    p = chain.decode(noise, prior, transition, steps, unroll=unroll)
     return sums.per_image(gaussian.log_density(x, p))
 
   return hmc.with_gradient(log_likelihood)
@@ -195,7 +162,7 @@ def begin(
     num_chains: C, annealings of each image.
     noise: [N, T, H, W, C] where all chains of an image start (reverse
       annealing); drawn from N(0, I) for each chain if None.
-    unroll: see `decode`.
+    unroll: see `chain.run`.
 
   Returns:
     Weights of zero, and momenta from N(0, I).
@@ -239,7 +206,7 @@ def anneal(
     legs: consecutive rows of `Schedule.legs()`.
     scale: `Schedule.scale`.
     moves: what happens at one temperature.
-    unroll: see `decode`.
+    unroll: see `chain.run`.
 
   Returns:
     The state after the last leg, and the trace.
@@ -346,7 +313,7 @@ def run(
     noise: [N, T, H, W, C], where all chains of an image start (`begin`).
     resume: where a run with the same other arguments was cut off.
     chunk_size: legs per call.
-    unroll: see `decode`.
+    unroll: see `chain.run`.
 
   Yields:
     The progress after every call; the last has followed all legs.

@@ -67,14 +67,14 @@ def simulate(
     transition: the operator, with fixed statistics.
     steps: leaves [T, ...].
     prior: p^(0), [H, W, C].
-    unroll: see `annealed.decode`.
+    unroll: see `chain.run`.
 
   Returns:
     The images and their noise.
   """
   shape = (keys.shape[0], chain.length(steps), *prior.mean.shape)
   noise = random.normal(random.named(keys, "noise"), shape)
-  output = estimator.decode(transition, steps, prior, noise, unroll=unroll)
+  output = chain.decode(noise, prior, transition, steps, unroll=unroll)
   return Simulated(gaussian.sample(random.named(keys, "output"), output), noise)
 
 

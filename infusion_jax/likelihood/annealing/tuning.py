@@ -90,7 +90,7 @@ def pilot(
     moves: those of the annealing to be tuned.
     acceptance: the mean acceptance probability wanted, in (0, 1).
     gain: speed of the correction.
-    unroll: see `annealed.decode`.
+    unroll: see `chain.run`.
 
   Returns:
     The pilot.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toys
 
-from infusion_jax import UserError, gaussian
+from infusion_jax import UserError, chain, gaussian
 from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.annealing import estimator, temperatures
 from infusion_jax.likelihood.annealing.estimator import Moves, Schedule
@@ -36,7 +36,7 @@ def test_the_decoder_is_the_chain(toy, key):
     p, _ = toy.transition(jax.tree.map(lambda leaf, t=t: leaf[t], toy.steps), z)
     if t < 2:
       z = p.mean + jnp.sqrt(p.variance) * noise[:, t + 1]
-  found = estimator.decode(toy.transition, toy.steps, toy.prior, noise)
+  found = chain.decode(noise, toy.prior, toy.transition, toy.steps)
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, p)
 
 
@@ -45,7 +45,7 @@ def test_the_evaluator_is_the_likelihood(toy, key):
   x = toy.draw(key, 4)
   evaluate = estimator.evaluator(toy.transition, toy.steps, toy.prior, x)
   values, gradient = evaluate(noise)
-  p = estimator.decode(toy.transition, toy.steps, toy.prior, noise)
+  p = chain.decode(noise, toy.prior, toy.transition, toy.steps)
   np.testing.assert_allclose(values, gaussian.log_density(x, p).sum((1, 2, 3)), 1e-5)
   step = 1e-2 * jax.random.normal(jax.random.fold_in(key, 1), noise.shape)
   ahead, behind = evaluate(noise + step)[0], evaluate(noise - step)[0]

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import toys
 
+from infusion_jax import chain
 from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.annealing import estimator, temperatures
 from infusion_jax.likelihood.annealing.sandwich import bounds, simulate
@@ -38,7 +39,7 @@ def test_images_come_from_the_model(toy):
   np.testing.assert_allclose(many.x.mean(0), mean, atol=0.03)
   np.testing.assert_allclose(many.x.var(0), variance, rtol=0.05)
   # The noise is what made the image: what is left is the output's own variance.
-  p = estimator.decode(toy.transition, toy.steps, toy.prior, many.noise)
+  p = chain.decode(many.noise, toy.prior, toy.transition, toy.steps)
   left = np.square(many.x - p.mean).mean(0)
   np.testing.assert_allclose(left, toy.steps.variance[-1], rtol=0.05)
 
