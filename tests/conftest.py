@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import pathlib
 import shutil
 import tempfile
 
@@ -22,6 +21,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import hypothesis
 import jax
+import memory_maps
 import pytest
 
 # This process, which compiles for minutes, keeps out of the launchers' cache: jaxlib
@@ -35,15 +35,9 @@ hypothesis.settings.load_profile("house")
 
 @pytest.fixture(scope="module", autouse=True)
 def few_memory_maps():
-  """Drops what was compiled before the kernel's limit of memory maps is met.
-
-  Each compiled program maps memory of its own; Linux allows 65,530 maps, and the
-  compiler dies of a segmentation fault at the next one.
-  """
+  """Drops compiled programs after a module, if there are very many."""
   yield
-  maps = pathlib.Path("/proc/self/maps")
-  if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
-    jax.clear_caches()
+  memory_maps.keep_few()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import memory_maps
 import pytest
 
 _PATHS = {
@@ -114,4 +115,5 @@ def survives(
     command(killed)
     same(result(killed), expected)
     shutil.rmtree(killed)
+    memory_maps.keep_few()
   return deaths
