@@ -3,7 +3,12 @@
 All densities are in nats. Images are [..., H, W, C]; a density is returned
 element by element (`log_density`) or pixel by pixel (`mixture_log_density`,
 whose mask is shared by the channels of a pixel), never summed: what to sum is
-the caller's choice.
+the caller's choice. Callers sum with `total` and `per_image`: on a CPU XLA hands a
+sum to YNNPACK together with the element-wise operations before it, and that library
+computes those one after the other on a single core. The sum of a batch of
+log-densities took 0.98 ms where XLA's own loop takes 0.08 ms (jaxlib 0.10.2,
+[128, 784], 2 cores), a tenth of a training step. A select is unknown to YNNPACK and
+stays outside, with all that comes before.
 """
 
 import math
@@ -12,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from infusion_jax import random, sums
+from infusion_jax import random
 
 Array = jax.Array
 
@@ -123,9 +128,9 @@ def mixture_log_density(
   Returns:
     [..., H, W] log-densities in nats.
   """
-  log_p = sums.over(log_density(z, p), -1)
+  log_p = total(log_density(z, p), -1)
   narrow = Gaussian(target, jnp.asarray(target_variance, z.dtype))
-  return log_mix(log_p, sums.over(log_density(z, narrow), -1), rate)
+  return log_mix(log_p, total(log_density(z, narrow), -1), rate)
 
 
 def log_mix(log_a: Array, log_b: Array, rate: Array) -> Array:
@@ -148,3 +153,25 @@ def log_mix(log_a: Array, log_b: Array, rate: Array) -> Array:
     keep * jnp.exp(jnp.minimum(log_a - top, cap_a))
     + rate * jnp.exp(jnp.minimum(log_b - top, cap_b))
   )
+
+
+def shielded(values: Array) -> Array:
+  """The same values, computed before whatever reduction comes next.
+
+  Args:
+    values: of any shape; NaN and infinities stay what they are.
+
+  Returns:
+    The values. Elsewhere than on a CPU this costs nothing: it is fused.
+  """
+  return jnp.where(jnp.isnan(values), jnp.nan, values)
+
+
+def total(values: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+  """Sums `shielded(values)` over some axes, by default all."""
+  return shielded(values).sum(axis)
+
+
+def per_image(values: Array) -> Array:
+  """Sums everything but the batch axis: [B, ...] to [B]."""
+  return total(values.reshape(values.shape[0], -1), -1)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from infusion_jax import chain, gaussian, schedules, sums
+from infusion_jax import chain, gaussian, schedules
 from infusion_jax.chain import Infusion, Operator, Parameters, Step, Visit
 from infusion_jax.gaussian import Gaussian
 
@@ -93,7 +93,7 @@ def denoising(
 
   def step_loss(shared, own, index, weight, z):
     p, report = operator(shared, Step(own, index), z)
-    total = sums.over(gaussian.log_density(x, p))
+    total = gaussian.total(gaussian.log_density(x, p))
     return -weight * total / x.size, (p, report)
 
   def transition(step, z):
@@ -215,10 +215,10 @@ def log_ratio(visit: Visit, x: Array, infusion: Infusion) -> Array:
   log_q = gaussian.mixture_log_density(
     visit.state, visit.before, x, rate, infusion.target_variance
   )
-  return sums.per_image(log_p) - sums.per_image(log_q)
+  return gaussian.per_image(log_p) - gaussian.per_image(log_q)
 
 
 def _terms(ratios: Array, prediction: Gaussian, x: Array) -> Terms:
   """Names the T log-ratios [T, B] and adds the reconstruction term."""
-  reconstruction = sums.per_image(gaussian.log_density(x, prediction))
+  reconstruction = gaussian.per_image(gaussian.log_density(x, prediction))
   return Terms(ratios[0], ratios[1:], reconstruction)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from infusion_jax import chain, objectives, sums
+from infusion_jax import chain, gaussian, objectives
 from infusion_jax.chain import Infusion, Transition
 from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
@@ -143,7 +143,7 @@ def residuals(
     record=lambda visit: objectives.log_ratio(visit, rows, infusion),
     unroll=unroll,
   )
-  squares = sums.per_image(jnp.square(rows - prediction.mean))
+  squares = gaussian.per_image(jnp.square(rows - prediction.mean))
   return Residuals(ratios.sum(0).reshape(shape), squares.reshape(shape))
 
 

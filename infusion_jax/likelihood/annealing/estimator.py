@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infusion_jax import chain, gaussian, random, sums
+from infusion_jax import chain, gaussian, random
 from infusion_jax.chain import Transition
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood.annealing import hmc
@@ -135,7 +135,7 @@ def evaluator(
 
   def log_likelihood(noise):
     p = chain.decode(noise, prior, transition, steps, unroll=unroll)
-    return sums.per_image(gaussian.log_density(x, p))
+    return gaussian.per_image(gaussian.log_density(x, p))
 
   return hmc.with_gradient(log_likelihood)
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from infusion_jax import random, sums
+from infusion_jax import gaussian, random
 
 Array = jax.Array
 
@@ -89,7 +89,7 @@ def leapfrog(evaluate: Evaluate, point: Point, beta: Array, angle: Array) -> Poi
 
 def energy(point: Point, beta: Array) -> Array:
   """H(q, p), [B] nats."""
-  rest = sums.per_image(jnp.square(point.position) + jnp.square(point.momentum))
+  rest = gaussian.per_image(jnp.square(point.position) + jnp.square(point.momentum))
   return 0.5 * rest - beta * point.log_likelihood
 
 
