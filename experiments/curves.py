@@ -9,9 +9,8 @@ import pathlib
 from absl import flags
 
 from experiments import common
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import outputs, plots
 from infusion_jax.errors import UserError
-from infusion_jax.storage import outputs
 from infusion_jax.training import metrics_log
 from infusion_jax.views import figures
 

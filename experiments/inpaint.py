@@ -14,10 +14,9 @@ from absl import flags
 
 from experiments import common, selection
 from infusion_jax import model
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import outputs, plots
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model
-from infusion_jax.storage import outputs
 from infusion_jax.views import inpainting
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir or checkpoint of the model.")

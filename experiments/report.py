@@ -8,8 +8,8 @@ from absl import flags
 
 from experiments import common, selection
 from infusion_jax import model
+from infusion_jax.drawing import outputs
 from infusion_jax.errors import UserError
-from infusion_jax.storage import outputs
 from infusion_jax.views import html_report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run.")

@@ -23,13 +23,13 @@ from infusion_jax.likelihood.importance import Estimates
 from infusion_jax.networks import Network, build
 from infusion_jax.sampling import Chains, Weights
 from infusion_jax.storage import provenance
+from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import (
   FOLDER,
   Checkpoints,
   newest_intact,
 )
 from infusion_jax.storage.files import StrPath
-from infusion_jax.training import snapshot
 
 Array = jax.Array
 PyTree = Any
@@ -300,10 +300,10 @@ def _read(checkpoints: Checkpoints, step: int, path: pathlib.Path) -> Model:
   about = checkpoints.about(step)
   config, image_shape, levels = _read_about(about, checkpoints.folder / str(step))
   network = build(config.model, config.chain, image_shape)
-  tree = checkpoints.model(step, snapshot.like_model(network))
+  tree = checkpoints.model(step, stored.like(network))
   return Model(
     network=network,
-    weights=jax.tree.map(jnp.asarray, snapshot.model_weights(tree)),
+    weights=jax.tree.map(jnp.asarray, stored.from_tree(tree)),
     config=config,
     levels=levels,
     about=about,
@@ -380,7 +380,7 @@ def export(model: Model, folder: StrPath, **notes: Any) -> pathlib.Path:
     checkpoints = Checkpoints(folder, write=True)
     checkpoints.export(
       model.step,
-      snapshot.model_tree(model.weights),
+      stored.tree_of(model.weights),
       provenance.without_folders({**model.about, **notes}),
     )
     checkpoints.close()

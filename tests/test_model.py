@@ -22,7 +22,8 @@ from infusion_jax.chain import repeat_for_batch
 from infusion_jax.datasets import digits
 from infusion_jax.errors import UserError
 from infusion_jax.storage import checkpoints
-from infusion_jax.training import snapshot, state
+from infusion_jax.storage import weights as stored
+from infusion_jax.training import state
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_a_workdir_gives_its_newest_checkpoint(tmp_path, model):
       )
     )
     about = {**model.about, "epoch": step}
-    writer.export(step, snapshot.model_tree(weights), about)
+    writer.export(step, stored.tree_of(weights), about)
   writer.close()
   assert infusion_jax.load(tmp_path).about["epoch"] == 19
   older = infusion_jax.load(tmp_path / "checkpoints" / "5")

@@ -4,10 +4,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import outputs, plots
 from infusion_jax.paper import records
 from infusion_jax.paper.descriptions import Book, Target
-from infusion_jax.storage import outputs
 
 FILE = "README.md"
 #: Scales that have a column of their own; a smoke run is no result.

@@ -10,11 +10,11 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import outputs, plots
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import Gap
-from infusion_jax.storage import files, outputs
+from infusion_jax.storage import files
 
 FORMAT_VERSION = 1
 RESULT_FILE = "result.json"

@@ -24,10 +24,12 @@ import tqdm
 from infusion_jax import datasets, likelihood, random
 from infusion_jax.config import Config, DataConfig
 from infusion_jax.datasets import Dataset
+from infusion_jax.drawing import outputs
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
 from infusion_jax.sampling import Weights
-from infusion_jax.storage import files, outputs
+from infusion_jax.storage import files
+from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import (
   FOLDER,
   Checkpoints,
@@ -157,7 +159,7 @@ def check(configs: Sequence[Config]) -> None:
     check_fits(config, dataset)
     recipe = make_recipe(config, dataset)
     if config.train.init_from:
-      snapshot.weights_of(config.train.init_from, recipe.network)
+      stored.of_run(config.train.init_from, recipe.network)
 
 
 def group_cost(group: Group) -> cost.Cost:
@@ -289,7 +291,7 @@ def _latest(
     state = fresh(program.place_keys(stack.keys))
     for index, config in enumerate(rows):
       if config.train.init_from:
-        weights = snapshot.weights_of(config.train.init_from, recipe.network)
+        weights = stored.of_run(config.train.init_from, recipe.network)
         state = vmapped.starting_from(state, index, weights.parameters)
     return 0, program.place_state(state), [None] * len(group.configs)
   # Stored are the group's own runs, without those that fill up the devices.
@@ -507,7 +509,7 @@ def _export_run(
     "statistics": "population",
   }
   step = result.epochs * session.per_epoch
-  checkpoints.export(step, snapshot.model_tree(weights), about)
+  checkpoints.export(step, stored.tree_of(weights), about)
   checkpoints.close()
 
 
@@ -557,7 +559,7 @@ def _evaluate_group(
 
 def _load_weights(folder: Folder, runs: Sequence[str], recipe: Recipe) -> Weights:
   """The weights of runs, stacked: leaves [R, ...], or more to fill the devices."""
-  rows = [snapshot.weights_of(str(folder.run(run)), recipe.network) for run in runs]
+  rows = [stored.of_run(str(folder.run(run)), recipe.network) for run in runs]
   rows = _filled_up(rows)
   weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
   return vmapped.spread(weights, vmapped.make_mesh(len(runs)))

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infusion_jax.config import Config
-from infusion_jax.drawing import plots, tiles
+from infusion_jax.drawing import outputs, plots, tiles
 from infusion_jax.drawing.tiles import Picture
-from infusion_jax.storage import files, outputs, provenance
+from infusion_jax.storage import files, provenance
 from infusion_jax.sweep import overrides
 from infusion_jax.sweep.group_training import Protocol
 from infusion_jax.sweep.ledger import (

@@ -29,6 +29,7 @@ from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
 from infusion_jax.sampling import Weights
 from infusion_jax.storage import files
+from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import Checkpoints, newest_intact
 from infusion_jax.training import (
   devices,
@@ -288,7 +289,7 @@ def check_fits(config: Config, dataset: Dataset) -> None:
 def _initial_parameters(config: Config, recipe: Recipe) -> Any:
   if not config.train.init_from:
     return None
-  return snapshot.weights_of(config.train.init_from, recipe.network).parameters
+  return stored.of_run(config.train.init_from, recipe.network).parameters
 
 
 def _open_checkpoints(
@@ -498,7 +499,7 @@ def _save(
     "best_epoch": int(state.best.epoch),
     "statistics": "population" if finished else "running",
   }
-  trees = snapshot.model_tree(weights), snapshot.training_tree(state)
+  trees = stored.tree_of(weights), snapshot.training_tree(state)
   trees = devices.local(trees, session.recipe.mesh)
   hosts.on_first(lambda: workdir.check_there(session.workdir))
   hosts.on_first(lambda: session.checkpoints.save(int(state.step), *trees, about))

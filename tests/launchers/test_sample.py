@@ -16,7 +16,7 @@ from infusion_jax.datasets import digits
 from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
 from infusion_jax.storage import checkpoints
-from infusion_jax.training import snapshot
+from infusion_jax.storage import weights as stored
 from infusion_jax.views import figures
 
 
@@ -35,7 +35,7 @@ def run(tmp_path_factory, model):
   for epoch in (1, 2, 3):
     trained = model if epoch == 3 else models.untrained(model)
     about = {**model.about, "epoch": epoch, "config": config}
-    writer.export(19 * epoch, snapshot.model_tree(trained.weights), about)
+    writer.export(19 * epoch, stored.tree_of(trained.weights), about)
   writer.close()
   return workdir
 

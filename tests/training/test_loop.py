@@ -13,6 +13,7 @@ import runs
 from infusion_jax import random, sampling
 from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
+from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import Checkpoints
 from infusion_jax.training import loop, metrics_log, programs, signals, snapshot
 from infusion_jax.training.state import make_recipe, make_run
@@ -29,7 +30,7 @@ def final_state(folder, **train):
   step = checkpoints.steps()[-1]
   about = checkpoints.about(step)
   state = snapshot.restore(checkpoints, step, recipe, run)
-  model = checkpoints.model(step, snapshot.like_model(recipe.network))
+  model = checkpoints.model(step, stored.like(recipe.network))
   checkpoints.close()
   return state, model, about
 

@@ -5,8 +5,8 @@ import pytest
 from launching import tree
 from PIL import Image
 
+from infusion_jax.drawing import outputs
 from infusion_jax.errors import UserError
-from infusion_jax.storage import outputs
 
 
 def images(count=3):
