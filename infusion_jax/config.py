@@ -18,6 +18,19 @@ from infusion_jax.errors import UserError
 _WIDEST = 1_000_000
 
 
+#: What a key decides, where it is not the result and the compiled program.
+#: numbers: a number of the run; runs that differ in it share one program.
+#: length: when training ends; a run can be made longer.
+#: notes: what is written beside the result, and how often.
+#: place: where files are.
+AFFECTS = ("numbers", "length", "notes", "place")
+
+
+def _key(default: Any, affects: str) -> Any:
+  """A field of a section that does not decide all a field decides by default."""
+  return dataclasses.field(default=default, metadata={"affects": affects})
+
+
 def _in_range(name: str, value: float, low: float, high: float) -> None:
   if not low <= value <= high:
     bounds = " and ".join(
@@ -55,8 +68,8 @@ class DataConfig:
 
   name: str = "digits"
   source: str = "sklearn"
-  path: str = ""
-  cache_dir: str = ""
+  path: str = _key("", "place")
+  cache_dir: str = _key("", "place")
   crop: int = 0
   size: int = 0
   fit: str = "crop"
@@ -136,14 +149,14 @@ class ChainConfig:
   """
 
   num_steps: int = 15
-  alpha0: float = 0.0
-  omega: float = 0.01
-  rates: tuple[float, ...] = ()
-  repeat_first_rate: bool = False
+  alpha0: float = _key(0.0, "numbers")
+  omega: float = _key(0.01, "numbers")
+  rates: tuple[float, ...] = _key((), "numbers")
+  repeat_first_rate: bool = _key(False, "numbers")
   variance_scale: float = 0.1
   variance_floor: float = 1e-4
-  target_variance: float = 1e-4
-  prior_floor: float = 1e-5
+  target_variance: float = _key(1e-4, "numbers")
+  prior_floor: float = _key(1e-5, "numbers")
   unroll: int = 0
 
   def __post_init__(self) -> None:
@@ -190,19 +203,19 @@ class TrainConfig:
 
   objective: str = "denoising"
   batch_size: int = 128
-  num_epochs: int = 300
-  learning_rate: float = 1e-3
-  decay: str = "constant"
+  num_epochs: int = _key(300, "length")
+  learning_rate: float = _key(1e-3, "numbers")
+  decay: str = _key("constant", "numbers")
   clip: float = 0.0
   ema_decay: float = 0.0
-  patience: int = 0
-  on_nonfinite: str = "stop"
-  seed: int = 0
-  init_from: str = ""
-  monitor_images: int = 1000
-  checkpoint_every: int = 1
-  keep_every: int = 0
-  preview_every: int = 10
+  patience: int = _key(0, "length")
+  on_nonfinite: str = _key("stop", "notes")
+  seed: int = _key(0, "numbers")
+  init_from: str = _key("", "numbers")
+  monitor_images: int = _key(1000, "notes")
+  checkpoint_every: int = _key(1, "notes")
+  keep_every: int = _key(0, "notes")
+  preview_every: int = _key(10, "notes")
   parzen_every: int = 0
   parzen_samples: int = 10_000
 
@@ -253,16 +266,26 @@ class Config:
     return _plain(dataclasses.asdict(self))
 
 
+def dotted_keys(*affects: str) -> list[str]:
+  """The dotted keys that decide one of these (see `AFFECTS`); without any, all keys."""
+  return [
+    f"{section.name}.{field.name}"
+    for section in dataclasses.fields(Config)
+    for field in dataclasses.fields(section.type)
+    if not affects or field.metadata.get("affects") in affects
+  ]
+
+
+def value_of(config: Config, key: str) -> Any:
+  """The value of a dotted key."""
+  section, _, name = key.partition(".")
+  return getattr(getattr(config, section), name)
+
+
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
   """The dotted keys whose values differ, each with its old and its new value."""
-  found = {}
-  for section in dataclasses.fields(Config):
-    before, after = getattr(old, section.name), getattr(new, section.name)
-    for field in dataclasses.fields(before):
-      pair = getattr(before, field.name), getattr(after, field.name)
-      if pair[0] != pair[1]:
-        found[f"{section.name}.{field.name}"] = pair
-  return found
+  pairs = {key: (value_of(old, key), value_of(new, key)) for key in dotted_keys()}
+  return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:

@@ -18,36 +18,14 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from infusion_jax.config import Config
+from infusion_jax.config import Config, dotted_keys, value_of
 from infusion_jax.errors import UserError
 from infusion_jax.storage import published_numbers
 
 Override = dict[str, Any]
 
-#: Keys that change nothing about a run's result: where from, how often.
-_ASIDE = (
-  "data.path",
-  "data.cache_dir",
-  "train.checkpoint_every",
-  "train.keep_every",
-  "train.preview_every",
-  "train.monitor_images",
-  "train.on_nonfinite",
-)
-
-#: Keys that are numbers of a run: runs that differ in them share one program.
-STACKED = (
-  "chain.alpha0",
-  "chain.omega",
-  "chain.rates",
-  "chain.repeat_first_rate",
-  "chain.target_variance",
-  "chain.prior_floor",
-  "train.learning_rate",
-  "train.decay",
-  "train.seed",
-  "train.init_from",
-)
+#: What changes nothing about a run's result.
+_ASIDE = ("notes", "place")
 
 _SCHEDULE = (
   "chain.num_steps",
@@ -135,7 +113,7 @@ def configs(base: Config, overrides: Sequence[Mapping[str, Any]]) -> list[Config
 def identity(config: Config) -> str:
   """Twelve hexadecimal digits that tell a run by all that decides its result."""
   values = config.to_dict()
-  for key in _ASIDE:
+  for key in dotted_keys(*_ASIDE):
     section, _, name = key.partition(".")
     del values[section][name]
   text = json.dumps(values, sort_keys=True)
@@ -145,11 +123,11 @@ def identity(config: Config) -> str:
 def program(config: Config) -> Config:
   """What must be equal for runs to train as one program, as a configuration.
 
-  Everything but `STACKED` and what changes no result; those take their defaults.
+  Numbers of a run and notes beside its result take their defaults.
   """
   default = Config()
-  for key in (*STACKED, *_ASIDE[2:]):
-    config = replaced(config, key, value(default, key))
+  for key in dotted_keys("numbers", "notes"):
+    config = replaced(config, key, value_of(default, key))
   return config
 
 
@@ -168,12 +146,6 @@ def evenly(runs: Sequence[Config], most: int) -> list[list[Config]]:
   return [list(runs[a:b]) for a, b in itertools.pairwise(ends)]
 
 
-def value(config: Config, key: str) -> Any:
-  """The value of a dotted key."""
-  section, _, name = key.partition(".")
-  return getattr(getattr(config, section), name)
-
-
 def replaced(config: Config, key: str, new: Any) -> Config:
   """The configuration with one dotted key replaced."""
   section, _, name = key.partition(".")
@@ -183,16 +155,8 @@ def replaced(config: Config, key: str, new: Any) -> Config:
 
 def varying(runs: Sequence[Config]) -> list[str]:
   """The dotted keys in which runs differ, those that change no result left out."""
-  keys = (
-    f"{section.name}.{field.name}"
-    for section in dataclasses.fields(Config)
-    for field in dataclasses.fields(section.type)
-  )
-  return [
-    key
-    for key in keys
-    if key not in _ASIDE and len({value(run, key) for run in runs}) > 1
-  ]
+  deciding = [key for key in dotted_keys() if key not in dotted_keys(*_ASIDE)]
+  return [key for key in deciding if len({value_of(run, key) for run in runs}) > 1]
 
 
 class Place(NamedTuple):
@@ -236,7 +200,7 @@ def arrangement(runs: Sequence[Config]) -> Arrangement:
   others = varying_within_panels(runs)
   usual = {}
   for key in others:
-    counts = collections.Counter(value(run, key) for run in runs)
+    counts = collections.Counter(value_of(run, key) for run in runs)
     most, count = counts.most_common(1)[0]
     if 2 * count > len(runs):
       usual[key] = most
@@ -278,15 +242,15 @@ def place(config: Config, arranged: Arrangement = _PLAIN) -> Place:
 def _changes(config: Config, arranged: Arrangement) -> list[str]:
   """The settings of a run that do not go without saying: "decay = cosine"."""
   return [
-    f"{key.partition('.')[2]} = {value(config, key)}"
+    f"{key.partition('.')[2]} = {value_of(config, key)}"
     for key in _settings(arranged.others)
-    if key not in arranged.usual or value(config, key) != arranged.usual[key]
+    if key not in arranged.usual or value_of(config, key) != arranged.usual[key]
   ]
 
 
-def _settings(keys: Sequence[str]) -> list[str]:
+def _settings(names: Sequence[str]) -> list[str]:
   """The keys that are neither of the schedule nor the seed."""
-  return [key for key in keys if key not in (*_SCHEDULE, "train.seed")]
+  return [key for key in names if key not in (*_SCHEDULE, "train.seed")]
 
 
 def varying_within_panels(runs: Sequence[Config]) -> list[str]:

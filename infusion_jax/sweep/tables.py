@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infusion_jax.config import Config
+from infusion_jax.config import Config, value_of
 from infusion_jax.drawing import outputs, plots, tiles
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.storage import files, provenance
@@ -293,7 +293,7 @@ def table_csv(rows: Sequence[Row]) -> str:
   for row in rows:
     record = _record(row)
     values = [record[name] for name in _COLUMNS]
-    own = [overrides.value(row.config, key) for key in keys]
+    own = [value_of(row.config, key) for key in keys]
     own = [" ".join(map(str, v)) if isinstance(v, tuple) else v for v in own]
     writer.writerow(["" if v is None else v for v in [*values, *own]])
   return stream.getvalue()

@@ -208,7 +208,7 @@ class StackedProgram:
 
 
 def _run_structure() -> jax.tree_util.PyTreeDef:
-  return jax.tree.structure(Run(0, Infusion(Gaussian(0, 0), 0, 0), 0, 0, 0))
+  return jax.tree.structure(Run(0, Infusion(Gaussian(0, 0), 0, 0), 0, 0))
 
 
 def over_runs(

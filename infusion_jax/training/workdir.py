@@ -5,25 +5,13 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from infusion_jax.config import Config, differences
+from infusion_jax.config import Config, differences, dotted_keys
 from infusion_jax.errors import UserError
 from infusion_jax.storage import files, provenance
 
 CONFIG_FILE = "config.json"
 LAUNCHES_FILE = "launches.jsonl"
 LOCK_FILE = "training.lock"
-
-#: Keys that may change when a run goes on: how long, how often, where from.
-_FREE = {
-  "data.path",
-  "data.cache_dir",
-  "train.checkpoint_every",
-  "train.keep_every",
-  "train.num_epochs",
-  "train.on_nonfinite",
-  "train.patience",
-  "train.preview_every",
-}
 
 
 @contextlib.contextmanager
@@ -129,7 +117,7 @@ def read_launches(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 def _check_same(workdir: pathlib.Path, stored: Config, config: Config) -> None:
   changed = differences(stored, config)
-  free = set(_FREE)
+  free = dotted_keys("length", "notes", "place")
   if stored.train.decay != "constant":
     # The length of the run decides every learning rate of it.
     free.remove("train.num_epochs")

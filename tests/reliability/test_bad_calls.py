@@ -82,7 +82,7 @@ OF_THE_LIBRARY = {
   "no mapping": (lambda: Config.from_dict([1]), r"config is \[1\]"),
   "text for a number": (
     lambda: Config.from_dict({"train": {"seed": "1"}}),
-    "seed is '1'; a whole number",
+    "seed is '1'; allowed is a whole number",
   ),
   "a truth for a number": (
     lambda: Config.from_dict({"train": {"seed": True}}),
@@ -90,7 +90,7 @@ OF_THE_LIBRARY = {
   ),
   "a number for a truth": (
     lambda: Config.from_dict({"data": {"grey": 1}}),
-    "grey is 1; True or False",
+    "grey is 1; allowed is True or False",
   ),
   "None": (lambda: Config.from_dict({"train": {"seed": None}}), "seed is None"),
   "a fraction": (lambda: Config.from_dict({"train": {"seed": 0.5}}), r"seed is 0\.5"),
