@@ -10,6 +10,7 @@ from experiments import common, selection
 from infusion_jax import model
 from infusion_jax.drawing import outputs
 from infusion_jax.errors import UserError
+from infusion_jax.storage import files
 from infusion_jax.views import html_report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run.")
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> None:
   text = html_report.of_run(
     trained, workdir, dataset, missing=missing, num_steps=_NUM_STEPS.value
   )
-  outputs.save_bytes(out, text.encode())
+  files.save_bytes(out, text.encode())
   print(f"wrote {out}")
 
 

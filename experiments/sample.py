@@ -24,6 +24,7 @@ from infusion_jax.datasets import Dataset
 from infusion_jax.drawing import outputs, plots
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model
+from infusion_jax.storage import files
 from infusion_jax.views import figures
 from infusion_jax.views.figures import Frames
 
@@ -146,7 +147,7 @@ def _write_chains(out: str) -> int:
   if out.lower().endswith(".npz"):
     outputs.save_arrays(out, frames.arrays())
   elif out.lower().endswith(".gif"):
-    plots.save_bytes(out, frames.gif())
+    files.save_bytes(out, frames.gif())
   else:
     plots.save(out, frames.strip())
   return len(frames.images)

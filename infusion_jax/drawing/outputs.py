@@ -9,7 +9,8 @@ import numpy as np
 
 from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
-from infusion_jax.storage.files import StrPath, replacing
+from infusion_jax.storage import files
+from infusion_jax.storage.files import StrPath
 
 _NAME = re.compile(r"seed_\d{10}\.png")
 
@@ -45,19 +46,9 @@ def check(path: str, suffixes: Sequence[str], folder: bool = False) -> None:
     raise UserError(f"cannot write to {path!r}: {above} is not a folder")
 
 
-def save_bytes(path: StrPath, content: bytes) -> None:
-  """Writes a file, whole or not at all; makes its folder.
-
-  Raises:
-    UserError: a place one cannot write to.
-  """
-  path = pathlib.Path(path)
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as stream:
-      stream.write(content)
-  except OSError as error:
-    raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+def file_name(text: str) -> str:
+  """A text as the name of a file: letters, digits, dots, dashes and underscores."""
+  return "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in text).split())
 
 
 def save_arrays(path: StrPath, arrays: Mapping[str, np.ndarray]) -> None:
@@ -68,7 +59,7 @@ def save_arrays(path: StrPath, arrays: Mapping[str, np.ndarray]) -> None:
   """
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays)
-  save_bytes(path, buffer.getvalue())
+  files.save_bytes(path, buffer.getvalue())
 
 
 def save_folder(path: StrPath, images: np.ndarray, seeds: Sequence[int]) -> None:

@@ -1,7 +1,7 @@
 """Pictures: grids, chain strips, inpainting panels, curves, tables, animations.
 
 Drawing functions are pure and return one picture, a uint8 array [H', W', 3];
-`save` and `save_bytes` write files. Images come in as floats in [0, 1] (values
+`save` writes a file. Images come in as floats in [0, 1] (values
 outside are clipped) or as uint8, grey (C = 1) or colour (C = 3), and are enlarged
 by whole factors only, so that a pixel stays a sharp square.
 
@@ -20,26 +20,21 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from infusion_jax.drawing.tiles import (
-  MARGIN,
   Block,
   Color,
   Picture,
-  add_margin,
   at_least,
   check_count,
-  draw_text,
   enlarge,
-  join,
   panel,
-  text_size,
   tile,
   to_pil,
   to_rgb,
-  wrap,
 )
 from infusion_jax.drawing.tiles import to_uint8 as to_uint8
 from infusion_jax.errors import UserError
-from infusion_jax.storage.files import StrPath, replacing
+from infusion_jax.storage import files
+from infusion_jax.storage.files import StrPath
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -121,7 +116,7 @@ def gif(
     **layout: arguments of `grid`.
 
   Returns:
-    The content of a GIF file, see `save_bytes`.
+    The content of a GIF file, see `files.save_bytes`.
 
   Raises:
     UserError: chains that cannot be drawn, or times below 20 ms.
@@ -387,25 +382,8 @@ def _set_style(axes: "Axes", lines: Sequence[_Points]) -> None:
   axes.xaxis.get_major_locator().set_params(integer=whole)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> Picture:
-  """Draws a table; columns of numbers are aligned right, floats have six digits.
-
-  Raises:
-    UserError: a row that has not one cell for each header.
-  """
-  columns = []
-  for header, *cells in _columns(headers, rows):
-    pictures = [draw_text(header or " ", 18, bold=True)]
-    pictures += [draw_text(cell or " ", 18) for cell in cells]
-    column = join(pictures, axis=0, gap=10, align=_is_numeric(cells))
-    columns.append(add_margin(column, 10, 16))
-  out = join(columns, axis=1)
-  out[[1, len(pictures[0]) + 14, -2]] = 64
-  return add_margin(out, MARGIN, MARGIN)
-
-
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-  """The table as Markdown text, without a newline at its end; see `table`."""
+  """The table as Markdown text, without a newline at its end."""
   columns = []
   for cells in _columns(headers, rows):
     cells = [cell.replace("|", r"\|") for cell in cells]
@@ -433,15 +411,6 @@ def _is_numeric(cells: Sequence[str]) -> bool:
   return any(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
 
 
-def caption(picture: Picture, text: str) -> Picture:
-  """Adds text beneath a picture [H', W', 3], wrapped to its width (at least 240)."""
-  size = text_size(picture.shape[1])
-  lines = wrap(text, max(picture.shape[1] - 2 * MARGIN, 240), size)
-  return join(
-    [picture, add_margin(draw_text(lines, size, align=0.0), 6, MARGIN)], axis=0
-  )
-
-
 def check_path(path: StrPath, allowed: Sequence[str] = (".png",)) -> Path:
   """Returns the path, or raises a UserError if its extension is not allowed."""
   path = Path(path)
@@ -465,21 +434,4 @@ def save(path: StrPath, picture: Picture) -> None:
     )
   buffer = io.BytesIO()
   to_pil(picture).save(buffer, format="PNG")
-  save_bytes(path, buffer.getvalue())
-
-
-def save_bytes(path: StrPath, content: bytes) -> None:
-  """Writes an encoded .png or .gif file, whole or not at all; makes its folder.
-
-  Raises:
-    UserError: another extension, or a place one cannot write to.
-  """
-  path = check_path(path, (".png", ".gif"))
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as stream:
-      stream.write(content)
-  except OSError as error:
-    raise UserError(
-      f"cannot write {str(path)!r}: {error.strerror or error}."
-    ) from error
+  files.save_bytes(path, buffer.getvalue())

@@ -41,7 +41,6 @@ Array = jax.Array
 Pool = Callable[[Array], Array]
 
 SIDE = 299
-FEATURES = 2048
 #: Outputs of the 2015 TensorFlow graph, and of torchvision's network.
 TENSORFLOW_CLASSES, TORCHVISION_CLASSES = 1008, 1000
 

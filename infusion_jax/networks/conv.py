@@ -19,8 +19,6 @@ from infusion_jax.networks.norm import StepBatchNorm
 
 Array = jax.Array
 
-ENCODERS = ("flat", "conv")
-
 
 class ConvNet(nn.Module):
   """Image -> dense -> coarsest grid -> doubled up to the image -> two heads.

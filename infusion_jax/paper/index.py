@@ -4,9 +4,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infusion_jax.drawing import outputs, plots
+from infusion_jax.drawing import plots
 from infusion_jax.paper import records
 from infusion_jax.paper.descriptions import Book, Target
+from infusion_jax.storage import files
 
 FILE = "README.md"
 #: Scales that have a column of their own; a smoke run is no result.
@@ -58,7 +59,7 @@ def write(out: pathlib.Path, book: Book) -> pathlib.Path:
     for scale in _SCALES:
       if result := records.read(out, target.name, scale):
         records.renew(out, result)
-  outputs.save_bytes(path, page(out, targets).encode())
+  files.save_bytes(path, page(out, targets).encode())
   return path
 
 

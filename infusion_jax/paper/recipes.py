@@ -220,10 +220,6 @@ def _outcome(
   return Outcome(numbers, {name: picture}, {name: materials.target.about})
 
 
-def _slug(text: str) -> str:
-  return "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in text).split())
-
-
 #: Layouts by name. To add one, write its function and its line here.
 LAYOUTS: dict[str, Callable[[Materials], Outcome]] = {
   "likelihoods": table_recipes.likelihoods,

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from infusion_jax.drawing import outputs, plots
+from infusion_jax.drawing import plots
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import Gap
@@ -138,7 +138,7 @@ def renew(out: pathlib.Path, result: Mapping[str, Any]) -> None:
     UserError: a file cannot be written.
   """
   folder = place(out, result["target"], result["scale"])
-  outputs.save_bytes(folder / TABLE_FILE, page(result).encode())
+  files.save_bytes(folder / TABLE_FILE, page(result).encode())
   files.write_json(folder / RESULT_FILE, result)
 
 

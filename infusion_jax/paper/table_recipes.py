@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from infusion_jax import evaluation
+from infusion_jax.drawing import outputs
 from infusion_jax.evaluation import Protocol
 from infusion_jax.metrics import extractors
 from infusion_jax.paper.materials import Materials
@@ -162,7 +163,7 @@ def rates(materials: Materials) -> Outcome:
   for panel, rows in panels.items():
     picture = tables.sample_rows(rows)
     if picture is not None:
-      pictures[f"{_slug(panel)}.png"] = materials.titled(picture, panel)
+      pictures[f"{outputs.file_name(panel)}.png"] = materials.titled(picture, panel)
   protocol = tables.describe(table.protocol)
   remarks = [
     f"Protocol: {protocol}.",
@@ -170,7 +171,7 @@ def rates(materials: Materials) -> Outcome:
     published_numbers.numbers("table_a1_mnist_lower_bound_test", "note"),
   ]
   numbers = [*_published_rates(table), *_other_rates(table)]
-  captions = {_slug(panel) + ".png": panel for panel in panels}
+  captions = {outputs.file_name(panel) + ".png": panel for panel in panels}
   return Outcome(numbers, pictures, captions, remarks)
 
 
@@ -208,7 +209,3 @@ def _rate(name: str, row: tables.Row | None, **more: Any) -> Number:
     return Number(name, **more)
   how = "" if row.epochs is None else f"{row.status}, {row.epochs} epochs"
   return Number(name, row.test_bound, error=row.standard_error, protocol=how, **more)
-
-
-def _slug(text: str) -> str:
-  return "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in text).split())

@@ -58,6 +58,21 @@ def clear_temporary(path: StrPath) -> None:
     left.unlink(missing_ok=True)
 
 
+def save_bytes(path: StrPath, content: bytes) -> None:
+  """Writes a file, whole or not at all; makes its folder.
+
+  Raises:
+    UserError: a place one cannot write to.
+  """
+  path = pathlib.Path(path)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as stream:
+      stream.write(content)
+  except OSError as error:
+    raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
 def write_json(path: StrPath, value: Mapping[str, Any]) -> None:
   """Writes an object as indented JSON with a check of its content, in one step."""
   text = json.dumps(_with_check(value), indent=2, sort_keys=False, allow_nan=False)

@@ -242,11 +242,11 @@ def write(folder: Folder, rows: Sequence[Row], protocol: Protocol) -> list[str]:
     "sweep.md": markdown(rows, protocol).encode(),
   }
   for name, text in content.items():
-    outputs.save_bytes(place / name, text)
+    files.save_bytes(place / name, text)
   files.write_json(place / "sweep.json", to_json(rows, protocol))
   pictures = {"figure_a1.png": figure(by_panel)}
   for panel, members in by_panel.items():
-    pictures[f"samples_{_slug(panel)}.png"] = sample_rows(members)
+    pictures[f"samples_{outputs.file_name(panel)}.png"] = sample_rows(members)
   drawn = {name: picture for name, picture in pictures.items() if picture is not None}
   for name, picture in drawn.items():
     plots.save(place / name, picture)
@@ -398,8 +398,3 @@ def sample_rows(rows: Sequence[Row]) -> Picture | None:
     groups,
     headers=(rows[0].place.by, "test bound", f"{rows[0].place.panel}: sample means"),
   )
-
-
-def _slug(panel: str) -> str:
-  words = "".join(c if c.isalnum() or c in ".-" else " " for c in panel).split()
-  return "_".join(words)

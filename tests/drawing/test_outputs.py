@@ -7,6 +7,7 @@ from PIL import Image
 
 from infusion_jax.drawing import outputs
 from infusion_jax.errors import UserError
+from infusion_jax.storage import files
 
 
 def images(count=3):
@@ -79,4 +80,4 @@ def test_a_file_is_no_folder(tmp_path):
   with pytest.raises(UserError, match="is a file; allowed is a folder"):
     outputs.check(str(tmp_path / "file"), (".png",), folder=True)
   with pytest.raises(UserError, match="cannot write"):
-    outputs.save_bytes(tmp_path / "file" / "x.html", b"")
+    files.save_bytes(tmp_path / "file" / "x.html", b"")

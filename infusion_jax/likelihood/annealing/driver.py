@@ -239,46 +239,6 @@ def anneal_batches(
     resume = None
 
 
-def evaluate_annealed(
-  key: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
-  images: np.ndarray,
-  settings: Annealing,
-  *,
-  progress: Callable[[int, int], None] | None = None,
-  **options: Any,
-) -> np.ndarray:
-  """Annealed importance sampling of a whole data set.
-
-  Args:
-    key: the estimate's key.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
-    images: [N, H, W, C].
-    settings: how to anneal.
-    progress: called with legs done and legs in all, summed over images.
-    **options: of `anneal_batches`.
-
-  Returns:
-    [R, N] nats.
-  """
-  repetitions = options.get("repetitions", 1)
-  found = np.full((repetitions, len(images)), np.nan)
-  for batch in anneal_batches(
-    key, transition, steps, prior, images, settings, **options
-  ):
-    images_done = batch.repetition * len(images) + batch.first
-    if batch.stage.finished:
-      found[batch.repetition, batch.first : batch.first + batch.size] = batch.estimate
-    if progress:
-      legs = images_done * settings.num_legs + batch.size * batch.stage.progress.done
-      progress(int(legs), repetitions * len(images) * settings.num_legs)
-  return found
-
-
 def evaluate_sandwich(
   key: Array,
   transition: Transition,
