@@ -131,7 +131,7 @@ def _sampling() -> dict[str, Any]:
 def _write_images(out: str) -> int:
   seeds = _seeds()
   trained = model.load(_WORKDIR.value)
-  images = trained.sample_keys(selection.keys(seeds), **_sampling())
+  images = trained.sample(selection.keys(seeds), **_sampling())
   if outputs.is_folder(out):
     outputs.save_folder(out, images, seeds)
   elif out.lower().endswith(".npz"):

@@ -65,14 +65,10 @@ class Model:
     """(H, W, C)."""
     return self.network.image_shape
 
-  def keys(self, key: Array, count: int) -> Array:
-    """The keys of images 0 ... count - 1 of a seed's key: `fold_in(key, i)`."""
-    return keys_of(key, range(count))
-
   def sample(
     self,
     key: Array,
-    count: int,
+    count: int | None = None,
     *,
     num_steps: int | None = None,
     mean: bool = True,
@@ -80,8 +76,9 @@ class Model:
     """Draws images.
 
     Args:
-      key: one key, from which image i takes `fold_in(key, i)`.
-      count: how many.
+      key: one key, from which image i takes `fold_in(key, i)`; or [B] keys, one per
+        image. So it is in every method.
+      count: how many; not needed with [B] keys.
       num_steps: length of the chain; by default as trained. More sharpen.
       mean: the mean of the last transition, as in the thesis; False draws from it.
 
@@ -91,45 +88,31 @@ class Model:
     Raises:
       UserError: count or num_steps is below 1.
     """
-    _at_least_one("count", count)
-    return self.sample_keys(self.keys(key, count), num_steps=num_steps, mean=mean)
-
-  def sample_keys(
-    self, keys: Array, *, num_steps: int | None = None, mean: bool = True
-  ) -> np.ndarray:
-    """Draws one image per key; see `sample`."""
     num_steps = self._length(num_steps)
     return _in_batches(
-      lambda keys: _sample(self.network, num_steps, mean, self.weights, keys), keys
+      lambda keys: _sample(self.network, num_steps, mean, self.weights, keys),
+      _one_each(key, count),
     )
 
-  def chain(self, key: Array, count: int, *, num_steps: int | None = None) -> Chains:
+  def chain(
+    self, key: Array, count: int | None = None, *, num_steps: int | None = None
+  ) -> Chains:
     """Model chains with all their states; leaves [count, T, ...] (figure 3.1)."""
-    _at_least_one("count", count)
-    return self.chain_keys(self.keys(key, count), num_steps=num_steps)
-
-  def chain_keys(self, keys: Array, *, num_steps: int | None = None) -> Chains:
-    """One model chain per key; leaves [B, T, ...]."""
     num_steps = self._length(num_steps)
     return _in_batches(
-      lambda keys: _chains(self.network, num_steps, self.weights, keys), keys
+      lambda keys: _chains(self.network, num_steps, self.weights, keys),
+      _one_each(key, count),
     )
 
   def infuse(
     self, key: Array, images: Array, *, num_steps: int | None = None
   ) -> Chains:
     """Infusion chains towards images in [0, 1]; leaves [B, T, ...] (figure 3.2)."""
-    return self.infuse_keys(self.keys(key, len(images)), images, num_steps=num_steps)
-
-  def infuse_keys(
-    self, keys: Array, images: Array, *, num_steps: int | None = None
-  ) -> Chains:
-    """One infusion chain per key and image; leaves [B, T, ...]."""
     images = self._checked(images)
     num_steps = self._length(num_steps)
     return _in_batches(
       lambda keys, x: _infusion_chains(self.network, num_steps, self.weights, keys, x),
-      keys,
+      _one_each(key, len(images)),
       images,
     )
 
@@ -144,7 +127,7 @@ class Model:
     """Completes images; known pixels come out bit-identical (section 3.5.3).
 
     Args:
-      key: one key; image i takes `fold_in(key, i)`. Repeat an image for restarts.
+      key: one key or [B] keys. Repeat an image for restarts.
       images: [B, H, W, C] in [0, 1]; unknown pixels are ignored.
       known: bool, [H, W] for all images, or [B, H, W, 1].
       num_steps: length of the chain; by default as trained.
@@ -155,24 +138,16 @@ class Model:
     Raises:
       UserError: a shape does not fit the model.
     """
-    return self.inpaint_keys(
-      self.keys(key, len(images)), images, known, num_steps=num_steps
-    )
+    return self._clamped(_inpaint, key, images, known, num_steps)
 
-  def inpaint_keys(
-    self, keys: Array, images: Array, known: Array, *, num_steps: int | None = None
-  ) -> np.ndarray:
-    """Completes one image per key; see `inpaint`."""
-    return self._clamped(_inpaint, keys, images, known, num_steps)
-
-  def inpaint_chain_keys(
-    self, keys: Array, images: Array, known: Array, *, num_steps: int | None = None
+  def inpaint_chain(
+    self, key: Array, images: Array, known: Array, *, num_steps: int | None = None
   ) -> Chains:
-    """The clamped chains of `inpaint_keys`; leaves [B, T, ...].
+    """The clamped chains of `inpaint`; leaves [B, T, ...].
 
     Known pixels of the states, but not of the means, are the image's own.
     """
-    return self._clamped(_clamped_chains, keys, images, known, num_steps)
+    return self._clamped(_clamped_chains, key, images, known, num_steps)
 
   def log_likelihood(
     self, key: Array, images: Array, num_chains: int = 64
@@ -218,7 +193,7 @@ class Model:
   def _clamped(
     self,
     function: Callable[..., PyTree],
-    keys: Array,
+    key: Array,
     images: Array,
     known: Array,
     num_steps: int | None,
@@ -230,7 +205,7 @@ class Model:
     num_steps = self._length(num_steps)
     return _in_batches(
       lambda *rows: function(self.network, num_steps, self.weights, *rows),
-      keys,
+      _one_each(key, len(images)),
       images,
       known,
     )
@@ -387,6 +362,15 @@ def export(model: Model, folder: StrPath, **notes: Any) -> pathlib.Path:
   except OSError as error:
     raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
   return checkpoints.folder / str(model.step)
+
+
+def _one_each(key: Array, count: int | None) -> Array:
+  """[B] keys as they are, or those of images 0 ... count - 1 of one key."""
+  if key.ndim:
+    return key
+  if count is None:
+    raise UserError("count is missing; with one key, say how many images")
+  return keys_of(key, range(_at_least_one("count", count)))
 
 
 def keys_of(key: Array, seeds: Sequence[int]) -> Array:

@@ -21,6 +21,7 @@ from infusion_jax import model as models
 from infusion_jax.chain import repeat_for_batch
 from infusion_jax.datasets import digits
 from infusion_jax.errors import UserError
+from infusion_jax.model import keys_of
 from infusion_jax.storage import checkpoints
 from infusion_jax.storage import weights as stored
 from infusion_jax.training import state
@@ -296,10 +297,10 @@ def test_a_step_that_is_not_there_is_refused(copied):
 
 def test_an_image_depends_on_its_key_alone(model):
   keys = models.keys_of(jax.random.key(3), range(70))
-  together = model.sample_keys(keys)
+  together = model.sample(keys)
   order = np.random.default_rng(0).permutation(70)
-  np.testing.assert_array_equal(model.sample_keys(keys[order]), together[order])
-  np.testing.assert_array_equal(model.sample_keys(keys[5:6])[0], together[5])
+  np.testing.assert_array_equal(model.sample(keys[order]), together[order])
+  np.testing.assert_array_equal(model.sample(keys[5:6])[0], together[5])
   np.testing.assert_array_equal(model.sample(jax.random.key(3), 66), together[:66])
   assert len(np.unique(together.reshape(70, -1), axis=0)) == 70
 
@@ -333,8 +334,8 @@ def test_infusion_chains_end_near_their_target(model, images):
   share = chains.mask.mean((0, 2, 3, 4))
   np.testing.assert_allclose(share, model.weights.infusion.rates, atol=0.15)
   assert np.abs(chains.means[:, -1] - x).mean() < np.abs(chains.means[:, 0] - x).mean()
-  keys = model.keys(jax.random.key(0), 4)
-  alone = model.infuse_keys(keys[2:3], x[2:3])
+  keys = keys_of(jax.random.key(0), range(4))
+  alone = model.infuse(keys[2:3], x[2:3])
   np.testing.assert_array_equal(alone.states[0], chains.states[2])
 
 
@@ -347,7 +348,7 @@ def test_known_pixels_come_out_bit_identical(model, images, kind):
   found = model.inpaint(jax.random.key(0), x, mask)
   np.testing.assert_array_equal(found[:, :4], x[:, :4])
   assert len(np.unique(found[:, 4:].reshape(5, -1), axis=0)) == 5
-  chains = model.inpaint_chain_keys(model.keys(jax.random.key(0), 5), x, mask)
+  chains = model.inpaint_chain(keys_of(jax.random.key(0), range(5)), x, mask)
   np.testing.assert_array_equal(
     chains.states[:, :, :4], np.repeat(x[:, None, :4], 10, axis=1)
   )
@@ -463,3 +464,13 @@ def test_the_export_launcher_tells_where_a_model_comes_from(copied, tmp_path):
   assert result.returncode == 0, result.stderr
   about = infusion_jax.load(tmp_path / "other").about
   assert [row["commit"] for row in about["trained_by"]] == ["abc"]
+
+
+def test_the_shape_of_the_key_decides(model):
+  """One key and a count are the same as the keys of these images."""
+  key = jax.random.key(4)
+  np.testing.assert_array_equal(
+    model.sample(key, 3), model.sample(keys_of(key, range(3)))
+  )
+  with pytest.raises(UserError, match="count is missing"):
+    model.sample(key)

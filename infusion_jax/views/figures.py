@@ -79,10 +79,10 @@ def model_chains(
   Returns:
     The chains, T + 1 frames for states, T for means.
   """
-  chains = model.chain_keys(keys, num_steps=num_steps)
+  chains = model.chain(keys, num_steps=num_steps)
   if mean:
     return _frames(chains, chains.means[:, -1], show)
-  last = model.sample_keys(keys, num_steps=num_steps, mean=False)
+  last = model.sample(keys, num_steps=num_steps, mean=False)
   return _frames(chains, last, show)
 
 
@@ -95,7 +95,7 @@ def infusion_chains(
   show: str = "states",
 ) -> Frames:
   """Infusion chains, their targets [R, H, W, C] set apart (figures A.3a, A.4a)."""
-  chains = model.infuse_keys(keys, targets, num_steps=num_steps)
+  chains = model.infuse(keys, targets, num_steps=num_steps)
   frames = _frames(chains, chains.means[:, -1], show)
   return dataclasses.replace(frames, last=targets, last_label="target")
 

@@ -66,9 +66,7 @@ def complete(
   keys = keys_of(key, range(len(originals)) if numbers is None else numbers)
   keys = jax.vmap(lambda one: keys_of(one, range(restarts)))(keys)
   repeated = np.repeat(originals, restarts, axis=0)
-  chains = model.inpaint_chain_keys(
-    keys.reshape(-1), repeated, known, num_steps=num_steps
-  )
+  chains = model.inpaint_chain(keys.reshape(-1), repeated, known, num_steps=num_steps)
   ends = np.where(known[..., None], repeated, chains.means[:, -1])
   return Completions(
     chains.states[::restarts, 0], ends.reshape(-1, restarts, *model.image_shape)

@@ -15,6 +15,7 @@ from infusion_jax import model as models
 from infusion_jax.datasets import digits
 from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
+from infusion_jax.model import keys_of
 from infusion_jax.storage import checkpoints
 from infusion_jax.storage import weights as stored
 from infusion_jax.views import figures
@@ -106,7 +107,7 @@ def test_more_steps_draws_and_defaults(tmp_path, model):
 
 
 def test_chains_and_animation(tmp_path, model):
-  frames = figures.model_chains(model, model.keys(jax.random.key(0), 3))
+  frames = figures.model_chains(model, keys_of(jax.random.key(0), range(3)))
   rows = dataclasses.replace(frames, rows=["seed 0", "seed 1", "seed 2"])
   sample("--chain", "--seeds=0-2", f"--out={tmp_path}/x.png")
   np.testing.assert_array_equal(pixels(tmp_path / "x.png"), rows.strip())

@@ -212,7 +212,7 @@ def test_the_test_bound_is_that_of_the_run_alone(rates):
   assert measured["standard_error"] > 0
   stored = np.load(folder.group(group) / ledger.SAMPLES_FILE)[group.runs[1]]
   keys = jax.random.split(random.named(jax.random.key(0), "samples"), 3)
-  np.testing.assert_allclose(stored, model.sample_keys(keys), atol=1e-4)
+  np.testing.assert_allclose(stored, model.sample(keys), atol=1e-4)
 
 
 def test_another_protocol_measures_again_without_training(rates):

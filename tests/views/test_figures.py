@@ -13,6 +13,7 @@ from infusion_jax import model as models
 from infusion_jax.datasets import digits
 from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
+from infusion_jax.model import keys_of
 from infusion_jax.views import figures
 
 
@@ -23,12 +24,12 @@ def model():
 
 @pytest.fixture(scope="module")
 def keys(model):
-  return model.keys(jax.random.key(0), 3)
+  return keys_of(jax.random.key(0), range(3))
 
 
 def test_states_run_from_noise_to_the_picture(model, keys):
   frames = figures.model_chains(model, keys)
-  chains = model.chain_keys(keys)
+  chains = model.chain(keys)
   assert frames.images.shape == (3, 11, 8, 8, 1)
   assert list(frames.labels) == [f"t = {t}" for t in range(11)]
   np.testing.assert_array_equal(frames.images[:, :-1], chains.states)
@@ -38,13 +39,13 @@ def test_states_run_from_noise_to_the_picture(model, keys):
 def test_means_leave_the_prior_out(model, keys):
   frames = figures.model_chains(model, keys, show="means", num_steps=12)
   assert list(frames.labels) == [f"t = {t}" for t in range(1, 13)]
-  chains = model.chain_keys(keys, num_steps=12)
+  chains = model.chain(keys, num_steps=12)
   np.testing.assert_array_equal(frames.images, chains.means)
 
 
 def test_the_last_frame_may_be_a_draw(model, keys):
   frames = figures.model_chains(model, keys, mean=False)
-  expected = model.sample_keys(keys, mean=False)
+  expected = model.sample(keys, mean=False)
   np.testing.assert_array_equal(frames.images[:, -1], expected)
 
 
