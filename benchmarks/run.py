@@ -3,7 +3,7 @@
   python -m benchmarks.run --only=train_step,startup --json=results/benchmarks/mine.json
 
 Contestants take turns, and ratios are medians over the rounds of the ratio within a
-round. PyTorch takes part if it is installed (pip install 'infusion_jax[bench]').
+round. PyTorch takes part if it is installed (pip install -e '.[bench]').
 """
 
 import json

@@ -17,6 +17,9 @@ from experiments import process
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 
+#: Configuration files that come with the launchers; `--config` takes their names.
+_CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+
 
 def run(main: Callable[[list[str]], None]) -> None:
   """Parses the flags and runs `main`; a user's mistake ends with one sentence.
@@ -34,7 +37,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
   if {"-h", "--help", "-help"} & set(argv[1:]):
     _help(argv)
   try:
-    rest = flags.FLAGS(argv)
+    rest = flags.FLAGS([_with_config_file(argument) for argument in argv])
   # A configuration file is a program of the user's: it may raise anything.
   except Exception as error:
     _fail(_sentence(error, argv))
@@ -56,6 +59,16 @@ def _help(argv: list[str]) -> None:
         print(textwrap.fill(text, 80, subsequent_indent="    "))
         print(f"    (default: {field.default!r})")
   sys.exit(0)
+
+
+def _with_config_file(argument: str) -> str:
+  """`--config=digits:smoke` as `--config=.../configs/digits.py:smoke`."""
+  flag, _, value = argument.partition("=")
+  name, colon, variant = value.partition(":")
+  place = _CONFIGS / f"{name}.py"
+  if flag.lstrip("-") != "config" or not name or name.endswith(".py"):
+    return argument
+  return f"{flag}={place}{colon}{variant}" if place.exists() else argument
 
 
 def _sentence(error: Exception, argv: list[str]) -> str:

@@ -6,7 +6,7 @@ downloads MNIST and writes DIR/mnist/3.0.1 as array_record files. With
 --manual_dir=ARCHIVES the archives are taken from there and nothing is
 downloaded. Preparing needs TensorFlow, reading what was prepared does not:
 
-  pip install 'infusion_jax[prepare]'
+  pip install -e '.[prepare]'
 """
 
 from absl import flags

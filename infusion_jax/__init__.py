@@ -3,6 +3,8 @@
 `docs/architecture.md` says which room holds what, and what each may import.
 """
 
+import importlib
+import pathlib
 from typing import Any
 
 from infusion_jax.errors import UserError
@@ -12,10 +14,23 @@ __version__ = "0.1.0"
 __all__ = ["Model", "UserError", "__version__", "load"]
 
 
-def __getattr__(name: str) -> Any:
-  """Imports `load` and `Model` when they are first asked for: both need Orbax."""
-  if name in ("load", "Model"):
-    from infusion_jax import model
+_LAZY = ("Model", "load")
 
-    return getattr(model, name)
+
+def __getattr__(name: str) -> Any:
+  """Imports `load`, `Model` and the rooms when they are first asked for."""
+  if name in _LAZY:
+    return getattr(importlib.import_module(f"{__name__}.model"), name)
+  if name in _rooms():
+    return importlib.import_module(f"{__name__}.{name}")
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_LAZY, *_rooms()})
+
+
+def _rooms() -> set[str]:
+  """The modules and packages of this folder."""
+  places = pathlib.Path(__file__).parent.iterdir()
+  return {place.stem for place in places if place.stem.isidentifier()} - {"__init__"}

@@ -60,6 +60,17 @@ class Model:
   path: pathlib.Path
   step: int
 
+  def __repr__(self) -> str:
+    """One line: what it is, where it comes from and how good it was."""
+    height, width, channels = self.image_shape
+    facts = [
+      f"{self.config.model.name} of {self.network.num_steps} steps",
+      f"images {height}x{width}x{channels}",
+    ]
+    if "best_bound" in self.about:
+      facts.append(f"validation bound {self.about['best_bound']:.2f} nats per image")
+    return f"Model({str(self.path)!r}: {', '.join(facts)})"
+
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C)."""

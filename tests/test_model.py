@@ -474,3 +474,20 @@ def test_the_shape_of_the_key_decides(model):
   )
   with pytest.raises(UserError, match="count is missing"):
     model.sample(key)
+
+
+def test_a_model_says_what_it_is_in_one_line(model):
+  text = repr(model)
+  assert len(text) < 300 and "\n" not in text
+  assert "mlp of" in text and "nats per image" in text
+
+
+def test_rooms_are_found_from_the_package():
+  code = (
+    "import infusion_jax; print(infusion_jax.chain.run.__name__,"
+    " {'load', 'Model', 'chain', 'likelihood'} <= set(dir(infusion_jax)))"
+  )
+  told = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert told.stdout.split() == ["run", "True"]

@@ -106,7 +106,7 @@ def _check_tensorflow() -> None:
   if importlib.util.find_spec("tensorflow") is None:
     raise UserError(
       "preparing data needs TensorFlow, which is not installed; run"
-      " pip install 'infusion_jax[prepare]'"
+      " pip install -e '.[prepare]'"
     )
 
 

@@ -154,7 +154,7 @@ def _ray() -> Any:
     import ray
   except ImportError as error:
     raise UserError(
-      "engine is 'ray', but Ray is not installed; pip install 'infusion_jax[ray]'"
+      "engine is 'ray', but Ray is not installed; pip install -e '.[ray]'"
     ) from error
   return ray
 

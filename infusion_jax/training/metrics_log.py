@@ -106,7 +106,7 @@ def _event_writer(workdir: pathlib.Path, step: int) -> Any:
   except ImportError as error:
     raise UserError(
       "--tensorboard needs the package tensorboardX, which is not installed;"
-      " pip install 'infusion_jax[tensorboard]' brings it"
+      " pip install -e '.[tensorboard]' in the checkout brings it"
     ) from error
   folder = str(workdir / "tensorboard")
   return tensorboardX.SummaryWriter(folder, purge_step=step + 1)

@@ -94,3 +94,15 @@ def test_ctrl_c_while_python_imports_is_silent(wait, tmp_path):
 def _maps(pid: int, library: str) -> bool:
   with open(f"/proc/{pid}/maps") as file:  # noqa: PTH123
     return library in file.read()
+
+
+def test_configurations_go_by_their_name(tmp_path):
+  small = [f"--config.{key}" for key in ("data.max_images=64", "train.num_epochs=1")]
+  result = launching.launch(
+    "train", "--config=digits", f"--workdir={tmp_path}/run", "--noprogress", *small
+  )
+  assert result.returncode == 0, result.stderr
+  sweep = ("sweep", "--config=sweeps/digits", f"--workdir={tmp_path}/sweep")
+  assert launching.launch(*sweep, "--dry_run").returncode == 0
+  refused = launching.launch("train", "--config=digit", f"--workdir={tmp_path}/other")
+  assert refused.returncode == 2
