@@ -114,49 +114,18 @@ def test_no_tensorflow_is_imported_while_training(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("module", "arguments", "told"),
+  ("module", "argument", "told"),
   [
-    ("train", ["--config=configs/none.py", "--workdir=W"], "configs/none.py"),
-    ("train", ["--config=configs/digits.py"], "workdir"),
-    (
-      "train",
-      ["--config=configs/digits.py", "--workdir=W", "--config.train.nothing=1"],
-      "nothing",
-    ),
-    (
-      "train",
-      ["--config=configs/digits.py", "--workdir=W", "--config.train.seed=x"],
-      "seed",
-    ),
-    (
-      "train",
-      ["--config=configs/digits.py", "--workdir=W", "--config.chain.omega=0.5"],
-      "infusion rate",
-    ),
-    (
-      "train",
-      ["--config=configs/digits.py", "--workdir=W", "--config.model.name=gan"],
-      "'gan'; allowed are",
-    ),
-    (
-      "train",
-      ["--config=configs/digits.py", "--workdir=W", "--config.data.source=web"],
-      "'web'; allowed are",
-    ),
-    ("train", ["--config=configs/digits.py", "--workdir=W", "more"], "'more'"),
-    ("train", ["--config=configs/digits.py", "--workdir=W", "--wrong=1"], "wrong"),
-    ("evaluate", ["--workdir=W"], "does not exist"),
-    ("evaluate", ["--workdir=W", "--metrics=beauty"], "'beauty'; allowed are"),
-    ("evaluate", ["--workdir=W", "--num_chains=0"], "num_chains is 0"),
-    ("sample", ["--workdir=W"], "does not exist"),
-    ("sample", ["--workdir=W", "--seeds=5-1"], "'5-1'"),
+    ("train", "--config=configs/none.py", "configs/none.py"),
+    ("evaluate", "--num_images=20", "does not exist"),
+    ("sample", "--wrong=1", "wrong"),
   ],
 )
-def test_a_mistake_ends_with_one_sentence(module, arguments, told, tmp_path):
+def test_a_mistake_ends_with_one_sentence(module, argument, told, tmp_path):
+  """In a process of its own; `reliability.bad_inputs` has hundreds, in this one."""
   workdir = tmp_path / "none"
-  arguments = [a.replace("=W", f"={workdir}") for a in arguments]
-  result = launch(f"experiments.{module}", *arguments)
-  assert result.returncode != 0
+  result = launch(f"experiments.{module}", f"--workdir={workdir}", argument)
+  assert result.returncode == 2
   assert told in result.stderr
   assert "Traceback" not in result.stderr
   assert not workdir.exists()

@@ -87,7 +87,7 @@ def test_death_at_any_write_changes_no_bit(runner, tmp_path, name):
     assert found == expected
 
   whole = bool(os.environ.get("INFUSION_JAX_SOAK"))
-  deaths = faults.survives(tmp_path, command, result, same, 1 if whole else 23)
+  deaths = faults.survives(tmp_path, command, result, same, 1 if whole else 37)
   print(name, deaths)
 
 

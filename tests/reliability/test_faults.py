@@ -55,7 +55,7 @@ def test_training(tmp_path):
       pictures(run / "samples"),
     )
 
-  print(faults.survives(tmp_path, command, result, same, stride(9)))
+  print(faults.survives(tmp_path, command, result, same, stride(13)))
 
 
 SMALL = Protocol(
@@ -100,7 +100,7 @@ def test_evaluation(trained, tmp_path, metric):
   def equal(found, expected) -> None:
     assert found == expected
 
-  step = stride(5 if metric == "ais" else 2)
+  step = stride(8 if metric == "ais" else 3)
   print(metric, faults.survives(tmp_path, command, result, equal, step, begin))
 
 
@@ -141,7 +141,7 @@ def test_sweep(tmp_path, monkeypatch):
     assert len(weights) == 4
     return left, weights, rows(place.path / "sweep.csv")
 
-  print(faults.survives(tmp_path, command, result, same, stride(24)))
+  print(faults.survives(tmp_path, command, result, same, stride(31)))
 
 
 def test_data_cache(tmp_path):
