@@ -21,7 +21,7 @@ from absl import app, flags
 
 from benchmarks import timing
 from benchmarks.workloads import Ours, Size
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import markdown, plots
 from infusion_jax.storage import files, provenance
 from infusion_jax.training import programs
 
@@ -164,9 +164,9 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   found = measure(values.rounds)
   headers = ["growing", "value", "ms a step", "time ratio", "products ratio"]
-  print(plots.markdown_table(headers, _rows(found)))
+  print(markdown.table(headers, _rows(found)))
   headers = ["T", "temporary MiB", "of it reports"]
-  print("\n" + plots.markdown_table(headers, _memory_rows(found["memory"])))
+  print("\n" + markdown.table(headers, _memory_rows(found["memory"])))
   if values.json:
     about = {**provenance.describe(), "rounds": values.rounds}
     pathlib.Path(values.json).parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import peers, timing, workloads
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import markdown
 from infusion_jax.metrics import parzen
 from infusion_jax.storage import files, provenance
 
@@ -263,7 +263,7 @@ def main(argv: list[str]) -> None:
       }
       with files.replacing(_JSON.value) as stream:
         stream.write(json.dumps({**results, "about": facts}, indent=2).encode())
-  print(plots.markdown_table(["benchmark", "number", "value"], _rows(results)))
+  print(markdown.table(["benchmark", "number", "value"], _rows(results)))
 
 
 def _torch_version() -> str | None:

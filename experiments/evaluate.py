@@ -16,7 +16,7 @@ from absl import flags
 from experiments import common, selection
 from infusion_jax import evaluation
 from infusion_jax.config import Config
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import markdown
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.likelihood import Gap
@@ -122,7 +122,7 @@ def _check_comparable(sessions: list[Session]) -> None:
 def table(rows: list[dict], dataset: str, config: Config) -> str:
   """Measurements beside the published values, as text."""
   headers = ["metric", "value", "std. error", "deviation", "published", "protocol"]
-  return plots.markdown_table(
+  return markdown.table(
     headers,
     [
       [
@@ -153,7 +153,7 @@ def comparison(rows: list[dict], others: list[dict]) -> str:
         f" the order may be another: take at least --ais_images={_ENOUGH}"
       )
   headers = ["metric", "this", "other", "difference", "this is", "protocol"]
-  return "\n".join([plots.markdown_table(headers, lines), *sentences])
+  return "\n".join([markdown.table(headers, lines), *sentences])
 
 
 def _number(value: float | None) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags
 
 from experiments import common
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import markdown
 from infusion_jax.errors import UserError
 from infusion_jax.paper import index, runs, targets
 from infusion_jax.paper.descriptions import SCALES, Book
@@ -89,7 +89,7 @@ def _say(text: str) -> None:
 def listed(book: Book) -> str:
   """The targets as a table."""
   rows = [[t.name, t.title, t.about, ", ".join(t.runs)] for t in book.targets.values()]
-  return plots.markdown_table(["target", "thesis", "what", "made from"], rows)
+  return markdown.table(["target", "thesis", "what", "made from"], rows)
 
 
 def command(target: str) -> str:

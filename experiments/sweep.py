@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from experiments import common
 from infusion_jax.config import Config
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import markdown
 from infusion_jax.errors import UserError
 from infusion_jax.sweep import (
   cost,
@@ -153,7 +153,7 @@ def describe(plan: Plan, folder: Folder) -> str:
   ]
   others = f"\ngroups of other runs, left as they are: {len(plan.other)}"
   return (
-    f"{plots.markdown_table(headers, rows)}\n"
+    f"{markdown.table(headers, rows)}\n"
     f"groups to train: {len(plan.groups) - len(plan.finished)},"
     f" at most {left / 1e12:.3g} TFLOP"
     + (

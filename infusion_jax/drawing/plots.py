@@ -1,4 +1,4 @@
-"""Pictures: grids, chain strips, inpainting panels, curves, tables, animations.
+"""Pictures: grids, chain strips, inpainting panels, curves, animations.
 
 Drawing functions are pure and return one picture, a uint8 array [H', W', 3];
 `save` writes a file. Images come in as floats in [0, 1] (values
@@ -10,7 +10,6 @@ Letters in shapes: N images, R rows, T steps, H height, W width, C channels.
 
 import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
@@ -46,7 +45,6 @@ Line = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 #: Lines named inside the axes; more than these are named beside them.
 _MOST_INSIDE = 6
-_NUMBER = re.compile(r"[-+−]?[\d.,]*\d\s*([±(%].*)?|[-–—]?|nan|[-−]?inf")
 
 
 class Grid(TypedDict, total=False):
@@ -380,35 +378,6 @@ def _set_style(axes: "Axes", lines: Sequence[_Points]) -> None:
   axes.spines[["top", "right"]].set_visible(False)
   whole = all(np.all(points.x == np.round(points.x)) for points in lines)
   axes.xaxis.get_major_locator().set_params(integer=whole)
-
-
-def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-  """The table as Markdown text, without a newline at its end."""
-  columns = []
-  for cells in _columns(headers, rows):
-    cells = [cell.replace("|", r"\|") for cell in cells]
-    right, width = _is_numeric(cells[1:]), max(3, *map(len, cells))
-    cells = [cell.rjust(width) if right else cell.ljust(width) for cell in cells]
-    columns.append([cells[0], "-" * (width - right) + ":" * right, *cells[1:]])
-  return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
-
-
-def _columns(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[list[str]]:
-  at_least(1, len(headers), "the number of headers")
-  for index, row in enumerate(rows):
-    check_count(row, len(headers), f"row {index}")
-  return [
-    [_cell(item) for item in column] for column in zip(headers, *rows, strict=True)
-  ]
-
-
-def _cell(item: Any) -> str:
-  floating = isinstance(item, float | np.floating)
-  return f"{item:.6g}" if floating else " ".join(str(item).split())
-
-
-def _is_numeric(cells: Sequence[str]) -> bool:
-  return any(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
 
 
 def check_path(path: StrPath, allowed: Sequence[str] = (".png",)) -> Path:

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import markdown
 from infusion_jax.paper import records
 from infusion_jax.paper.descriptions import Book, Target
 from infusion_jax.storage import files
@@ -89,7 +89,7 @@ def _overview(
     ]
     for target in targets
   ]
-  return plots.markdown_table(["", "what", "small scale", "full scale"], rows)
+  return markdown.table(["", "what", "small scale", "full scale"], rows)
 
 
 def _anchor(target: Target) -> str:

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import markdown, plots
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import Gap
@@ -204,7 +204,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 def table(numbers: Iterable[Mapping[str, Any]]) -> str:
   """Numbers beside the published ones as a Markdown table."""
   headers = ["what", "published", "ours", "gap", "verdict", "protocol"]
-  return plots.markdown_table(
+  return markdown.table(
     headers,
     [
       [

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import markdown
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import stop_if
 from infusion_jax.paper import records, runs
@@ -126,10 +126,10 @@ class Runner:
       ]
       for run, work in works.items()
     ]
-    parts = [plots.markdown_table(["target", "thesis", "state", "made from"], targets)]
+    parts = [markdown.table(["target", "thesis", "state", "made from"], targets)]
     if trained:
       headers = ["model", "what", "state", "epochs", "TFLOP left", "minutes left"]
-      parts.append(plots.markdown_table(headers, trained))
+      parts.append(markdown.table(headers, trained))
     left = sum(work.left for work in works.values())
     parts.append(
       f"targets to be made: {len(pending)}; training left: {left / 1e12:.3g} TFLOP"

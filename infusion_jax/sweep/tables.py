@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infusion_jax.config import Config, value_of
-from infusion_jax.drawing import outputs, plots, tiles
+from infusion_jax.drawing import markdown, outputs, plots, tiles
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.storage import files, provenance
 from infusion_jax.sweep import overrides
@@ -239,7 +239,7 @@ def write(folder: Folder, rows: Sequence[Row], protocol: Protocol) -> list[str]:
   by_panel = panels(rows)
   content = {
     "sweep.csv": table_csv(rows).encode(),
-    "sweep.md": markdown(rows, protocol).encode(),
+    "sweep.md": page(rows, protocol).encode(),
   }
   for name, text in content.items():
     files.save_bytes(place / name, text)
@@ -319,7 +319,7 @@ def _record(row: Row) -> dict[str, Any]:
   }
 
 
-def markdown(rows: Sequence[Row], protocol: Protocol) -> str:
+def page(rows: Sequence[Row], protocol: Protocol) -> str:
   """The table beside the published one, panel by panel."""
   parts = ["# Sweep\n", f"Protocol: {describe(protocol)}.\n"]
   for panel, members in panels(rows).items():
@@ -340,7 +340,7 @@ def panel_table(rows: Sequence[Row]) -> str:
     "gap",
     "status",
   ]
-  return plots.markdown_table(
+  return markdown.table(
     headers,
     [
       [

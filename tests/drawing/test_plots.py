@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infusion_jax.drawing import plots, tiles
+from infusion_jax.drawing import markdown, plots, tiles
 from infusion_jax.errors import UserError
 from infusion_jax.storage import files
 
@@ -336,7 +336,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 def test_markdown_table_aligns_numbers_right():
   rows = [["DBM", "138 ± 2"], ["a|b\nc", np.float32(312.25)], ["none", "—"]]
-  assert plots.markdown_table(["model", "nats"], rows).splitlines() == [
+  assert markdown.table(["model", "nats"], rows).splitlines() == [
     "| model  |    nats |",
     "| ------ | ------: |",
     "| DBM    | 138 ± 2 |",
@@ -347,7 +347,7 @@ def test_markdown_table_aligns_numbers_right():
 
 def test_tables_refuse_ragged_rows():
   with pytest.raises(UserError, match="row 1 has 1 entries; it needs 2"):
-    plots.markdown_table(["a", "b"], [[1, 2], [3]])
+    markdown.table(["a", "b"], [[1, 2], [3]])
 
 
 # Files.
