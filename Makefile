@@ -1,6 +1,7 @@
 # make demo   environment, then digits: train, evaluate, sample
 # make test   environment with the test tools, lint, tests
-# make soak   tests/reliability at full length: 50 kills, 20 times the fuzzing (an hour)
+# make soak   what damages and kills at full length: every write, 200 kills, 500 flips,
+#             20 times the fuzzing (two hours)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +20,7 @@ test: $(VENV)/.installed-dev lint
 	$(bin)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-dev
-	INFUSION_JAX_SOAK=1 INFUSION_JAX_FUZZ=20 $(bin)/python -m pytest -s tests/reliability
+	INFUSION_JAX_SOAK=1 INFUSION_JAX_FUZZ=20 $(bin)/python -m pytest -s tests/reliability tests/paper/test_runner.py
 
 lint: $(VENV)/.installed-dev
 	$(bin)/ruff check .

@@ -1,4 +1,4 @@
-"""Checkpoints on disk. The only module that knows Orbax.
+"""Checkpoints on disk. Only this module and `orbax_quirks` know Orbax.
 
 A checkpoint is a folder named by its optimizer step with three items: `model`
 (weights, batch statistics, prior, rates: all that sampling needs), `training`
@@ -7,7 +7,6 @@ checksums of all three). An exported checkpoint has no `training`. Nothing in on
 is code; reading one runs none, and takes no more memory than its files justify.
 """
 
-import contextlib
 import json
 import logging
 import pathlib
@@ -15,15 +14,15 @@ import shutil
 import textwrap
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-import tensorstore
 
 from infusion_jax.errors import UserError
+from infusion_jax.storage import orbax_quirks
 
 PyTree = Any
 T = TypeVar("T")
@@ -74,7 +73,7 @@ class Checkpoints:
       keep_period=keep_period if write else None,
       cleanup_tmp_directories=write,
       save_root_metadata=write,
-      multiprocessing_options=_alone(),
+      multiprocessing_options=orbax_quirks.alone(),
       # Waiting costs little and a step in the list is then a step on disk.
       enable_async_checkpointing=False,
     )
@@ -163,13 +162,13 @@ class Checkpoints:
   def _save(
     self, step: int, model: PyTree, about: Mapping[str, Any], **items: PyTree
   ) -> None:
-    trees = _as_one_process({"model": model, **items})
+    trees = orbax_quirks.as_one_process({"model": model, **items})
     arguments = ocp.args.Composite(
       about=ocp.args.JsonSave(_described(about, model, items.get("training"))),
       **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()},
     )
     self._check_space(step, trees)
-    with _quiet(), _uncounted():
+    with orbax_quirks.quiet(), orbax_quirks.uncounted():
       try:
         self._manager.save(step, args=arguments, force=True)
       except Exception as error:  # A full disk makes Orbax raise nearly anything.
@@ -209,10 +208,10 @@ class Checkpoints:
   def _arrays(self, step: int, item: str, like: PyTree) -> PyTree:
     folder = self.folder / str(step)
     try:
-      _read_one_array(folder / item, like)
+      orbax_quirks.read_one_array(folder / item, like)
     except Exception as error:
       raise _unreadable(folder, error) from error
-    return self._restore(step, **{item: _restore_like(like)})[item]
+    return self._restore(step, **{item: orbax_quirks.restore_like(like)})[item]
 
   def _restore(self, step: int, **items: Any) -> Any:
     try:
@@ -258,40 +257,6 @@ def checksum(tree: PyTree) -> str:
   return f"{value:08x}"
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Keeps Orbax's threads from printing the traceback of what is raised anyway."""
-  logger = logging.getLogger("absl")
-
-  def not_of_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname
-
-  logger.addFilter(not_of_orbax)
-  try:
-    yield
-  finally:
-    logger.removeFilter(not_of_orbax)
-
-
-@contextlib.contextmanager
-def _uncounted() -> Iterator[None]:
-  """Keeps Orbax from asking for TensorStore's counters, whose copies are never freed.
-
-  With TensorStore 0.1.86 that is 0.05 MiB a checkpoint, all for a message of
-  throughput that nobody sees.
-  """
-  name = "experimental_collect_matching_metrics"
-  counters = getattr(tensorstore, name, None)
-  if counters is None:
-    yield
-    return
-  setattr(tensorstore, name, lambda *_, **__: [])
-  try:
-    yield
-  finally:
-    setattr(tensorstore, name, counters)
-
-
 def _described(
   about: Mapping[str, Any], model: PyTree, training: PyTree | None
 ) -> dict[str, Any]:
@@ -328,29 +293,6 @@ def _check_size(folder: pathlib.Path, like: PyTree) -> None:
     )
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
-  """Has Orbax work for this process alone, whichever others train with it.
-
-  The state is the same everywhere: one process writes it, and each reads it for
-  itself. A checkpoint then does not show how many processes there were.
-  """
-  if jax.process_count() == 1:
-    return ocp.options.MultiprocessingOptions()
-  index = jax.process_index()
-  return ocp.options.MultiprocessingOptions(
-    primary_host=index,
-    active_processes={index},
-    barrier_sync_key_prefix=f"process_{index}",
-  )
-
-
-def _as_one_process(tree: PyTree) -> PyTree:
-  """A tree as Orbax takes it: of several processes only arrays of the host's."""
-  if jax.process_count() == 1:
-    return tree
-  return jax.tree.map(np.asarray, tree)
-
-
 def _short(error: Exception) -> str:
   return textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" ...")
 
@@ -359,38 +301,4 @@ def _unreadable(folder: pathlib.Path, error: Exception) -> DamagedError:
   return DamagedError(
     f"checkpoint {folder} cannot be read: it is damaged or of another model"
     f" ({_short(error)})"
-  )
-
-
-def _read_one_array(folder: pathlib.Path, like: PyTree) -> None:
-  """Reads the largest array alone, and raises whatever Orbax raises.
-
-  When many arrays cannot be read at once, Orbax's threads go on printing
-  tracebacks after the error has been reported; with a single one they do not.
-  """
-  leaves = jax.tree_util.tree_leaves_with_path(like)
-  path, wanted = max(leaves, key=lambda item: item[1].size)
-  arguments = ocp.ArrayRestoreArgs(sharding=_sharding())
-  for key in reversed(path):
-    name = jax.tree_util.keystr((key,), simple=True)
-    wanted, arguments = {name: wanted}, {name: arguments}
-  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
-  with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
-    checkpointer.restore(
-      folder,
-      ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True),
-    )
-
-
-def _sharding() -> jax.sharding.Sharding:
-  """This process's first device, whatever the arrays were saved on."""
-  return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-
-def _restore_like(tree: PyTree) -> ocp.args.StandardRestore:
-  sharding = _sharding()
-  return ocp.args.StandardRestore(
-    jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
-    )
   )
