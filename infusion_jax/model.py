@@ -76,6 +76,10 @@ class Model:
     """(H, W, C)."""
     return self.network.image_shape
 
+  def keys(self, key: Array, count: int) -> Array:
+    """The keys of images 0 ... count - 1 of a seed's key: `fold_in(key, i)`."""
+    return keys_of(key, range(count))
+
   def sample(
     self,
     key: Array,

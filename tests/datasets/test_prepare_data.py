@@ -74,7 +74,7 @@ def test_unknown_names(tmp_path: pathlib.Path, name: str, message: str):
 
 
 def test_tensorflow_is_asked_for(tmp_path: pathlib.Path, no_tensorflow: None):
-  with pytest.raises(UserError, match=r"pip install 'infusion_jax\[prepare\]'"):
+  with pytest.raises(UserError, match=r"pip install -e '\.\[prepare\]'"):
     prepare.prepare("mnist", str(tmp_path))
   assert list(tmp_path.iterdir()) == []
 

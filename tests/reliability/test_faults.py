@@ -100,7 +100,7 @@ def test_evaluation(trained, tmp_path, metric):
   def equal(found, expected) -> None:
     assert found == expected
 
-  step = stride(8 if metric == "ais" else 3)
+  step = stride(16 if metric == "ais" else 3)
   print(metric, faults.survives(tmp_path, command, result, equal, step, begin))
 
 

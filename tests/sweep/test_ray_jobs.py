@@ -125,7 +125,7 @@ def test_no_ray_at_the_address(ray):
 def test_ray_that_is_not_installed(monkeypatch):
   monkeypatch.setitem(sys.modules, "ray", None)
   with (
-    pytest.raises(UserError, match=r"pip install 'infusion_jax\[ray\]'"),
+    pytest.raises(UserError, match=r"pip install -e '\.\[ray\]'"),
     ray_jobs.connected(ray_jobs.Ray()),
   ):
     pass

@@ -69,7 +69,7 @@ def test_a_mesh_is_an_axis_and_a_number():
     (["--mesh=model:2"], "mesh is 'model:2'; allowed is data:N"),
     (["--mesh=data:2", "--num_devices=4"], "both must agree"),
     (["--num_processes=2"], "coordinator_address is ''"),
-    (["--process_id=0"], "num_processes 0; host:port"),
+    (["--process_id=0"], "num_processes 0; allowed are host:port"),
     (
       ["--coordinator_address=a:1", "--num_processes=2", "--process_id=2"],
       "process_id is 2; it must lie between 0 and 1",
