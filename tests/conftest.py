@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 # Nearly all the time of small tests is compilation: little of it is optimized, and
@@ -18,6 +19,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
   atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+# Tests that run under nohup ignore SIGHUP, and so would the commands they start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import hypothesis
 import jax

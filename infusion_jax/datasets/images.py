@@ -310,7 +310,9 @@ def _folder_names(root: pathlib.Path) -> list[str]:
 
 def _zip_names(root: pathlib.Path) -> list[str]:
   with _opened_zip(root) as archive:
-    return [info.filename for info in archive.infolist() if not info.is_dir()]
+    names = [info.filename for info in archive.infolist()]
+    # A damaged archive may have a member without a name.
+    return [name for name in names if name and not name.endswith("/")]
 
 
 @contextlib.contextmanager

@@ -173,6 +173,15 @@ def test_zips_of_pictures(tmp_path, data):
     return
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path):
+  path = tmp_path / "pictures.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    for name in ("", "a.png", "b.png", "c.png", "d.png"):
+      archive.writestr(zipfile.ZipInfo(name), bad_files.png())
+  found = images.load("zip", str(path), cache_dir=str(tmp_path / "cache"))
+  assert len(found.train) + len(found.validation) + len(found.test) == 4
+
+
 _NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
 
