@@ -121,12 +121,10 @@ class Ours:
   def estimate(self, num_images: int, num_chains: int) -> np.ndarray:
     """Bound and importance-sampling estimate of the first training images."""
     network = self.recipe.network
-    transition, steps = sampling.operator(network, self.weights, network.num_steps)
+    markov = sampling.markov_chain(network, self.weights, network.num_steps)
     found = likelihood.estimate_batches(
       jax.random.key(0),
-      transition,
-      steps,
-      self.run.infusion,
+      markov,
       self.dataset.train[:num_images],
       levels=256,
       num_chains=num_chains,

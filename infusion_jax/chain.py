@@ -18,15 +18,18 @@ This module knows no network. An operator is any function `(shared, step, z) ->
 of whatever differs from step to step (`Step`) and `report` is its own business. A
 transition is an operator with its weights, `Partial(operator, shared)`. What a draw
 needs beside the distribution (a key; a key and a rate; the noise itself) is scanned
-over with the steps.
+over with the steps. `MarkovChain` is all of a trained chain in one tree.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from infusion_jax import random
 from infusion_jax.gaussian import (
@@ -94,6 +97,50 @@ class Transition(Protocol):
 
   def __call__(self, step: Any, z: Array) -> tuple[Gaussian, PyTree]:
     """Maps states [B, H, W, C] to the next distribution and a report."""
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=("transition", "steps", "infusion"),
+  meta_fields=("unroll",),
+)
+@dataclasses.dataclass(frozen=True)
+class MarkovChain:
+  """A chain of T steps, ready to be run: one tree that passes through `jit`.
+
+  Attributes:
+    transition: the operator with its weights. What a plain function closes over
+      becomes constants of a compiled program; a `Partial` hands it over as arguments.
+    steps: what differs from step to step, every leaf [T, ...].
+    infusion: prior, target variance, and the rates of the infusion chain: those of
+      training, or of another proposal q.
+    unroll: steps per iteration of the compiled loop (True: all of them).
+  """
+
+  transition: Transition
+  steps: PyTree
+  infusion: Infusion
+  unroll: int | bool = 1
+
+  def __post_init__(self) -> None:
+    # A Partial wrapped once more would be an opaque function, its weights constants.
+    if callable(self.transition) and not isinstance(self.transition, Partial):
+      object.__setattr__(self, "transition", Partial(self.transition))
+
+  @property
+  def num_steps(self) -> int:
+    """T."""
+    return length(self.steps)
+
+  @property
+  def prior(self) -> Gaussian:
+    """p^(0), mean and variance [H, W, C]."""
+    return self.infusion.prior
+
+  def with_rates(self, rates: Array) -> "MarkovChain":
+    """The same chain with the infusion rates [T] of another proposal."""
+    infusion = self.infusion._replace(rates=jnp.asarray(rates))
+    return dataclasses.replace(self, infusion=infusion)
 
 
 class Drawer(Protocol):
@@ -185,62 +232,80 @@ def run(
   return Result(prediction, total, trace)
 
 
-def infuse(
-  key: Array,
-  x: Array,
-  infusion: Infusion,
-  transition: Transition,
-  steps: PyTree,
-  **options: Any,
-) -> Result:
+def infuse(key: Array, markov: MarkovChain, x: Array, **options: Any) -> Result:
   """Runs the infusion chain z~^(0) ... z~^(T-1) towards x (section 3.3.3.1).
 
   Args:
     key: one key, or [B] keys.
+    markov: the chain.
     x: targets, [B, H, W, C].
-    infusion: prior, rates and target variance.
-    transition: the operator.
-    steps: leaves [T, ...].
-    **options: `fold`, `initial`, `record`, `unroll` of `run`.
+    **options: `fold`, `initial`, `record` of `run`.
 
   Returns:
     The result of `run`; its prediction is p^(T)(. | z~^(T-1)).
   """
-  start = repeat_for_batch(infusion.prior, x.shape[0])
-  inputs = random.steps(key, length(steps)), infusion.rates
-  draw = infusing(x, infusion.target_variance)
-  return run(inputs, start, transition, steps, draw, **options)
+  inputs = random.steps(key, markov.num_steps), markov.infusion.rates
+  draw = infusing(x, markov.infusion.target_variance)
+  return _run(inputs, markov, x.shape[0], draw, **options)
 
 
-def generate(
-  key: Array, start: Gaussian, transition: Transition, steps: PyTree, **options: Any
-) -> Result:
-  """Runs the model chain from the prior `start` [B, H, W, C] (section 3.3.2).
+def generate(key: Array, markov: MarkovChain, count: int, **options: Any) -> Result:
+  """Runs the model chain from the prior (section 3.3.2).
 
-  For more steps than the model was trained with, pass `extended(steps, n)`.
+  For more steps than the model was trained with its `steps` are `extended`.
+
+  Args:
+    key: one key, or [B] keys.
+    markov: the chain.
+    count: B.
+    **options: `fold`, `initial`, `record` of `run`.
+
+  Returns:
+    The result of `run`; its prediction is p^(T)(. | z^(T-1)).
   """
-  keys = random.steps(key, length(steps))
-  return run(keys, start, transition, steps, from_model, **options)
+  keys = random.steps(key, markov.num_steps)
+  return _run(keys, markov, count, from_model, **options)
 
 
-def decode(
-  noise: Array, prior: Gaussian, transition: Transition, steps: PyTree, **options: Any
-) -> Gaussian:
+def clamp(
+  key: Array, markov: MarkovChain, image: Array, known: Array, **options: Any
+) -> Result:
+  """Runs the model chain with known pixels clamped (section 3.5.3).
+
+  Args:
+    key: one key, or [B] keys.
+    markov: the chain.
+    image: [B, H, W, C].
+    known: [B, H, W, 1] or broadcastable, True where a pixel is known.
+    **options: `fold`, `initial`, `record` of `run`.
+
+  Returns:
+    The result of `run`; its prediction is not clamped.
+  """
+  keys = random.steps(key, markov.num_steps)
+  return _run(keys, markov, image.shape[0], clamping(image, known), **options)
+
+
+def decode(noise: Array, markov: MarkovChain) -> Gaussian:
   """The last transition p^(T)(. | z^(T-1)) as a function of the noise.
 
   Args:
     noise: eps, [B, T, H, W, C]; standard normal where the chain is the model's.
-    prior: p^(0), [H, W, C].
-    transition: the operator.
-    steps: leaves [T, ...].
-    **options: `unroll` of `run`.
+    markov: the chain.
 
   Returns:
     The Gaussian over [B, H, W, C].
   """
-  start = repeat_for_batch(prior, noise.shape[0])
   inputs = jnp.moveaxis(noise, 1, 0)
-  return run(inputs, start, transition, steps, from_noise, **options).prediction
+  return _run(inputs, markov, noise.shape[0], from_noise).prediction
+
+
+def _run(
+  inputs: PyTree, markov: MarkovChain, count: int, draw: Drawer, **options: Any
+) -> Result:
+  start = repeat_for_batch(markov.prior, count)
+  steps, unroll = markov.steps, markov.unroll
+  return run(inputs, start, markov.transition, steps, draw, unroll=unroll, **options)
 
 
 def from_model(key: Array, p: Gaussian) -> Draw:

@@ -190,15 +190,11 @@ class Model:
     images = np.asarray(images)
     whole = images.dtype.kind in "iub"
     self._checked(images, highest=self.levels - 1 if whole else 1.0)
-    transition, steps = sampling.operator(
-      self.network, self.weights, self.network.num_steps
-    )
+    markov = sampling.markov_chain(self.network, self.weights, self.network.num_steps)
     with jax.default_matmul_precision("highest"):
       found = importance.evaluate(
         key,
-        transition,
-        steps,
-        self.weights.infusion,
+        markov,
         images,
         levels=self.levels,
         num_chains=num_chains,

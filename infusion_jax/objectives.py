@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, schedules
-from infusion_jax.chain import Infusion, Operator, Parameters, Step, Visit
+from infusion_jax.chain import (
+  Infusion,
+  MarkovChain,
+  Operator,
+  Parameters,
+  Step,
+  Visit,
+)
 from infusion_jax.gaussian import Gaussian
 
 Array = jax.Array
@@ -81,7 +88,7 @@ def denoising(
     infusion: prior, rates and target variance.
     weights: [T]; None: t / T, as in the thesis (`schedules.loss_weights`).
     with_terms: also evaluate the bound's terms on the way (more arithmetic).
-    unroll: see `chain.run`.
+    unroll: of the `MarkovChain`.
 
   Returns:
     The criterion.
@@ -113,16 +120,9 @@ def denoising(
 
   zero = jnp.zeros((), x.dtype), jax.tree.map(jnp.zeros_like, parameters.shared)
   steps = (parameters.per_step, jnp.arange(num_steps), weights)
+  markov = MarkovChain(transition, steps, infusion, unroll)
   prediction, (loss, shared), (own, report, ratios) = chain.infuse(
-    key,
-    x,
-    infusion,
-    transition,
-    steps,
-    fold=fold,
-    initial=zero,
-    record=record,
-    unroll=unroll,
+    key, markov, x, fold=fold, initial=zero, record=record
   )
   terms = _terms(ratios, prediction, x) if with_terms else None
   return Criterion(loss, Parameters(shared, own), terms, report)
@@ -153,7 +153,7 @@ def lower_bound(
     x: targets, [B, H, W, C].
     infusion: prior, rates and target variance.
     with_terms: return the terms, which are computed in any case.
-    unroll: see `chain.run`.
+    unroll: of the `MarkovChain`.
 
   Returns:
     The criterion.
@@ -163,7 +163,8 @@ def lower_bound(
   def loss_of(parameters):
     transition = Partial(operator, parameters.shared)
     steps = Step(parameters.per_step, index)
-    terms, report = bound(key, transition, steps, x, infusion, unroll=unroll)
+    markov = MarkovChain(transition, steps, infusion, unroll)
+    terms, report = bound(key, markov, x)
     return -terms.bound.mean() / x[0].size, (terms, report)
 
   (loss, (terms, report)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
@@ -175,36 +176,23 @@ def lower_bound(
 CRITERIA = {"denoising": denoising, "lower_bound": lower_bound}
 
 
-def bound(
-  key: Array,
-  transition: chain.Transition,
-  steps: PyTree,
-  x: Array,
-  infusion: Infusion,
-  *,
-  unroll: int | bool = 1,
-) -> tuple[Terms, PyTree]:
+def bound(key: Array, markov: MarkovChain, x: Array) -> tuple[Terms, PyTree]:
   """Draws one infusion chain an image and evaluates its bound (eq. 3.3.3).
 
   Args:
     key: one key, or [B] keys, one per image.
-    transition: the operator.
-    steps: leaves [T, ...].
+    markov: the chain. Any rates give a valid bound; those of training need not be
+      the best.
     x: [B, H, W, C].
-    infusion: prior, target variance, and the rates of the proposal q. Any rates
-      give a valid bound; those of training need not be the best.
-    unroll: see `chain.run`.
 
   Returns:
     The terms, and the transition's reports with leaves [T, ...].
   """
 
   def record(visit):
-    return log_ratio(visit, x, infusion), visit.report
+    return log_ratio(visit, x, markov.infusion), visit.report
 
-  prediction, _, (ratios, report) = chain.infuse(
-    key, x, infusion, transition, steps, record=record, unroll=unroll
-  )
+  prediction, _, (ratios, report) = chain.infuse(key, markov, x, record=record)
   return _terms(ratios, prediction, x), report
 
 

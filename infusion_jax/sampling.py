@@ -13,7 +13,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, random
-from infusion_jax.chain import Infusion, Parameters
+from infusion_jax.chain import Infusion, MarkovChain, Parameters
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import Network
 
@@ -51,16 +51,17 @@ class Chains(NamedTuple):
   mask: Array | None
 
 
-def operator(
-  network: Network, weights: Weights, num_steps: int
-) -> tuple[chain.Transition, PyTree]:
-  """The transition with fixed statistics, and its `num_steps` rows.
+def markov_chain(network: Network, weights: Weights, num_steps: int) -> MarkovChain:
+  """The chain of a trained model, with fixed statistics.
 
-  More rows than trained with repeat the last one, statistics included.
+  More steps than trained with repeat the last one, statistics and rate included.
   """
-  steps = network.steps(weights.parameters.per_step, weights.statistics)
-  transition = Partial(network.fixed, weights.parameters.shared)
-  return transition, chain.extended(steps, num_steps)
+  parameters, statistics, infusion = weights
+  return MarkovChain(
+    Partial(network.fixed, parameters.shared),
+    chain.extended(network.steps(parameters.per_step, statistics), num_steps),
+    infusion._replace(rates=chain.extended(infusion.rates, num_steps)),
+  )
 
 
 def predict(
@@ -124,11 +125,8 @@ def infusion_chains(
 
   Beyond the training length the last infusion rate is kept.
   """
-  transition, steps = operator(network, weights, num_steps)
-  infusion = weights.infusion._replace(
-    rates=chain.extended(weights.infusion.rates, num_steps)
-  )
-  return chain.infuse(keys, x, infusion, transition, steps, record=_look).trace
+  markov = markov_chain(network, weights, num_steps)
+  return chain.infuse(keys, markov, x, record=_look).trace
 
 
 def inpaint(
@@ -153,7 +151,8 @@ def inpaint(
     [B, H, W, C]: known pixels bit-identical to the input, the others the mean of
     the last transition.
   """
-  prediction = _clamped(network, weights, keys, images, known, num_steps).prediction
+  markov = markov_chain(network, weights, num_steps)
+  prediction = chain.clamp(keys, markov, images, known).prediction
   return jnp.where(known, images, prediction.mean)
 
 
@@ -166,33 +165,16 @@ def clamped_chains(
   num_steps: int,
 ) -> Chains:
   """The chains of `inpaint`, state by state; their means are not clamped."""
-  return _clamped(
-    network, weights, keys, images, known, num_steps, record=_look
-  ).trace._replace(mask=None)
+  markov = markov_chain(network, weights, num_steps)
+  found = chain.clamp(keys, markov, images, known, record=_look).trace
+  return found._replace(mask=None)
 
 
 def _generate(
   network: Network, weights: Weights, keys: Array, num_steps: int, **options: Any
 ) -> chain.Result:
-  transition, steps = operator(network, weights, num_steps)
-  start = chain.repeat_for_batch(weights.infusion.prior, keys.shape[0])
-  return chain.generate(keys, start, transition, steps, **options)
-
-
-def _clamped(
-  network: Network,
-  weights: Weights,
-  keys: Array,
-  images: Array,
-  known: Array,
-  num_steps: int,
-  **options: Any,
-) -> chain.Result:
-  transition, steps = operator(network, weights, num_steps)
-  start = chain.repeat_for_batch(weights.infusion.prior, images.shape[0])
-  draw = chain.clamping(images, known)
-  inputs = random.steps(keys, num_steps)
-  return chain.run(inputs, start, transition, steps, draw, **options)
+  markov = markov_chain(network, weights, num_steps)
+  return chain.generate(keys, markov, keys.shape[0], **options)
 
 
 def _look(visit: chain.Visit) -> Chains:

@@ -1,5 +1,6 @@
 """The chain against a plain Python loop, and against numbers worked out by hand."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 import toys
 
 from infusion_jax import chain, pixels, random
-from infusion_jax.chain import Infusion
+from infusion_jax.chain import Infusion, MarkovChain
 from infusion_jax.gaussian import Draw, Gaussian
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -35,16 +36,13 @@ def reporting(step, z):
   return p, {"largest": z.max((1, 2, 3))}
 
 
-def run(kind, key, x, known, toy=TOY, transition=reporting, **options):
+def run(kind, key, x, known, toy=TOY, transition=reporting, unroll=1, **options):
+  markov = dataclasses.replace(toy.markov(RATES, NARROW, transition), unroll=unroll)
   if kind == "infusion":
-    return chain.infuse(
-      key, x, toy.infusion(RATES, NARROW), transition, toy.steps, **options
-    )
-  start = chain.repeat_for_batch(toy.prior, len(x))
+    return chain.infuse(key, markov, x, **options)
   if kind == "model":
-    return chain.generate(key, start, transition, toy.steps, **options)
-  draw, inputs = chain.clamping(x, known), random.steps(key, toy.num_steps)
-  return chain.run(inputs, start, transition, toy.steps, draw, **options)
+    return chain.generate(key, markov, len(x), **options)
+  return chain.clamp(key, markov, x, known, **options)
 
 
 @functools.partial(jax.jit, static_argnames=("kind", "unroll"))
@@ -168,12 +166,12 @@ def test_infusion_chain_worked_out_by_hand(key, rates, states, last):
 
 @jax.jit
 def infuse_by_doubling(key, x, rates):
+  steps = jnp.asarray([1.0, 2.0, 3.0])
+  markov = MarkovChain(doubling, steps, Infusion(certain(1.0), rates, 0.0))
   return chain.infuse(
     key,
+    markov,
     x,
-    Infusion(certain(1.0), rates, 0.0),
-    doubling,
-    jnp.asarray([1.0, 2.0, 3.0]),
     record=lambda visit: (visit.state, visit.mask, visit.after.mean),
   )
 
@@ -182,15 +180,10 @@ def test_clamped_chain_worked_out_by_hand(key):
   """Two pixels, the left one known: 10 at every step, the right one is the model's."""
   image = jnp.asarray([10.0, -7.0]).reshape(1, 1, 2, 1)
   known = jnp.asarray([True, False]).reshape(1, 1, 2, 1)
-  start = chain.repeat_for_batch(Gaussian(jnp.ones((1, 2, 1)), jnp.zeros((1, 2, 1))), 1)
-  result = chain.run(
-    random.steps(key, 3),
-    start,
-    doubling,
-    jnp.asarray([1.0, 2.0, 3.0]),
-    chain.clamping(image, known),
-    record=lambda visit: visit.state,
-  )
+  prior = Gaussian(jnp.ones((1, 2, 1)), jnp.zeros((1, 2, 1)))
+  infusion = Infusion(prior, jnp.zeros(3), 0.0)
+  markov = MarkovChain(doubling, jnp.asarray([1.0, 2.0, 3.0]), infusion)
+  result = chain.clamp(key, markov, image, known, record=lambda visit: visit.state)
   np.testing.assert_array_equal(
     result.trace[:, 0, 0, :, 0], [[10, 1], [10, 3], [10, 8]]
   )
@@ -198,15 +191,10 @@ def test_clamped_chain_worked_out_by_hand(key):
 
 
 def test_longer_chain_repeats_the_last_step_by_hand(key):
-  start = chain.repeat_for_batch(certain(1.0), 1)
   steps = chain.extended({"add": jnp.asarray([1.0, 2.0])}, 4)
-  result = chain.generate(
-    key,
-    start,
-    lambda step, z: doubling(step["add"], z),
-    steps,
-    record=lambda visit: visit.state,
-  )
+  infusion = Infusion(certain(1.0), jnp.zeros(4), 0.0)
+  markov = MarkovChain(lambda step, z: doubling(step["add"], z), steps, infusion)
+  result = chain.generate(key, markov, 1, record=lambda visit: visit.state)
   np.testing.assert_array_equal(result.trace.ravel(), [1, 3, 8, 18])
   np.testing.assert_array_equal(result.prediction.mean.ravel(), [38])
 
@@ -308,10 +296,8 @@ def test_one_mask_can_serve_all_images_and_nothing_known_is_the_model(key):
 def test_infusion_reaches_the_image_at_rate_one_whatever_its_shape(key, shape):
   toy = toys.linear_gaussian(2, shape)
   x = toy.draw(key, 2)
-  infusion = toy.infusion(jnp.ones(2), 0.0)
-  result = chain.infuse(
-    key, x, infusion, toy.transition, toy.steps, record=lambda visit: visit
-  )
+  markov = toy.markov(jnp.ones(2), 0.0)
+  result = chain.infuse(key, markov, x, record=lambda visit: visit)
   np.testing.assert_array_equal(result.trace.state, np.stack([x, x]))
   assert result.trace.mask.shape == (2, 2, *shape[:2], 1)
   assert result.prediction.mean.shape == x.shape
@@ -367,8 +353,8 @@ def test_another_schedule_or_other_steps_do_not_recompile(key):
   @jax.jit
   def last_mean(rates, steps):
     traces.append(1)
-    infusion = TOY.infusion(rates, NARROW)
-    return chain.infuse(key, x, infusion, TOY.transition, steps).prediction.mean
+    markov = TOY._replace(steps=steps).markov(rates, NARROW)
+    return chain.infuse(key, markov, x).prediction.mean
 
   table = jnp.stack([jnp.zeros(T), RATES, jnp.ones(T)])
   results = [last_mean(rates, TOY.steps) for rates in table]

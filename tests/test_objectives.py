@@ -11,7 +11,7 @@ import toys
 from jax.tree_util import Partial
 
 from infusion_jax import chain, objectives, schedules
-from infusion_jax.chain import Infusion, Parameters, Step
+from infusion_jax.chain import Infusion, MarkovChain, Parameters, Step
 from infusion_jax.gaussian import Gaussian, log_density
 from infusion_jax.networks import MLP, Network
 
@@ -26,10 +26,10 @@ CRITERIA = ["denoising", "lower_bound"]
 @functools.partial(jax.jit, static_argnames="num_chains")
 def many_bounds(key, toy, x, rates, num_chains, target_variance=0.03):
   """[K, B] draws of l, all chains at once."""
-  infusion = toy.infusion(rates, target_variance)
+  markov = toy.markov(rates, target_variance)
 
   def one(key):
-    return objectives.bound(key, toy.transition, toy.steps, x, infusion)[0].bound
+    return objectives.bound(key, markov, x)[0].bound
 
   return jax.vmap(one)(jax.random.split(key, num_chains))
 
@@ -148,7 +148,8 @@ def visits(key, parameters, x, infusion, operator=toys.operator):
 
   transition = Partial(operator, parameters.shared)
   steps = Step(parameters.per_step, jnp.arange(len(infusion.rates)))
-  result = chain.infuse(key, x, infusion, transition, steps, record=lambda visit: visit)
+  markov = MarkovChain(transition, steps, infusion)
+  result = chain.infuse(key, markov, x, record=lambda visit: visit)
   return result.trace, result.prediction
 
 
@@ -365,9 +366,8 @@ def test_bound_shares_draws_with_the_criteria(x64):
 
   transition = Partial(toys.operator, parameters.shared)
   steps = Step(parameters.per_step, jnp.arange(T))
-  terms, report = jax.jit(
-    lambda key: objectives.bound(key, transition, steps, x, infusion, unroll=2)
-  )(key)
+  markov = MarkovChain(transition, steps, infusion, unroll=2)
+  terms, report = jax.jit(lambda key: objectives.bound(key, markov, x))(key)
   result = criterion("denoising", key, parameters, x, infusion)
   np.testing.assert_allclose(terms.bound, result.terms.bound, rtol=1e-9)
   np.testing.assert_allclose(report["mean"], result.report["mean"], rtol=1e-9)

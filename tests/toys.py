@@ -4,9 +4,8 @@
 a pytree, its transition is a `chain.Transition`:
 
     toy = linear_gaussian(num_steps=4)
-    infusion = toy.infusion(rates=np.full(4, 0.1))
     x = toy.draw(jax.random.key(0), 8)
-    terms, _ = objectives.bound(key, toy.transition, toy.steps, x, infusion)
+    terms, _ = objectives.bound(key, toy.markov(rates=np.full(4, 0.1)), x)
     exact = toy.log_likelihood(x)                                       # [8]
 """
 
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infusion_jax.chain import Infusion, Parameters
+from infusion_jax.chain import Infusion, MarkovChain, Parameters
 from infusion_jax.gaussian import Gaussian
 
 
@@ -54,6 +53,12 @@ class LinearGaussian(NamedTuple):
   def infusion(self, rates, target_variance=1e-2) -> Infusion:
     """The infusion chain's parameters, with this toy's prior."""
     return Infusion(self.prior, jnp.asarray(rates), target_variance)
+
+  def markov(self, rates=None, target_variance=1e-2, transition=None) -> MarkovChain:
+    """The chain with infusion rates [T] (0 if None), and perhaps another operator."""
+    rates = np.zeros(self.num_steps) if rates is None else rates
+    infusion = self.infusion(rates, target_variance)
+    return MarkovChain(transition or self.transition, self.steps, infusion)
 
   def marginal(self, t: int) -> Gaussian:
     """The distribution of z^(t), in closed form; t = T is that of x. Float64."""

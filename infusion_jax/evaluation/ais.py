@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from infusion_jax import chain, likelihood
+from infusion_jax import likelihood
+from infusion_jax.chain import MarkovChain
 from infusion_jax.evaluation import likelihoods
 from infusion_jax.evaluation.protocol import Measurement
 from infusion_jax.evaluation.session import Session, metric
@@ -25,7 +26,6 @@ from infusion_jax.storage import files
 
 Array = jax.Array
 PyTree = Any
-Operator = tuple[chain.Transition, PyTree]
 
 _BATCH = 16
 
@@ -33,23 +33,23 @@ _BATCH = 16
 @metric("ais")
 def ais(session: Session) -> list[Measurement]:
   """Annealed importance sampling of some images, in noise space."""
-  return _measure(session, "ais", session.operator, {}, {})
+  return _measure(session, "ais", session.markov, {}, {})
 
 
 @metric("ais_isotropic")
 def ais_isotropic(session: Session) -> list[Measurement]:
   """The same with the isotropic output, as in table 3.1's other rows."""
   search = likelihoods.search_isotropic(session)
-  operator = likelihood.with_output_variance(*session.operator, search.best)
+  markov = likelihood.with_output_variance(session.markov, search.best)
   details = {"search": likelihoods.described_search(session, search)}
   protocol = {"output_variance": search.best}
-  return _measure(session, "ais_isotropic", operator, protocol, details)
+  return _measure(session, "ais_isotropic", markov, protocol, details)
 
 
 def _measure(
   session: Session,
   name: str,
-  operator: Operator,
+  markov: MarkovChain,
   more: dict[str, Any],
   details: dict[str, Any],
 ) -> list[Measurement]:
@@ -60,10 +60,11 @@ def _measure(
     name,
     images,
     repetitions=asked.repetitions,
-    settings=dataclasses.asdict(settings),
+    # What is half done was named with this setting of old.
+    settings={**dataclasses.asdict(settings), "unroll": 1},
     **more,
   )
-  values = _annealed(session, name, key, operator, images, settings)
+  values = _annealed(session, name, key, markov, images, settings)
   protocol = session.described(
     images,
     num_chains=settings.num_chains,
@@ -82,14 +83,14 @@ def _measure(
   )
   if not asked.sandwich:
     return [found]
-  return [found, _sandwich(session, name, operator, settings, protocol)]
+  return [found, _sandwich(session, name, markov, settings, protocol)]
 
 
 def _annealed(
   session: Session,
   name: str,
   key: str,
-  operator: Operator,
+  markov: MarkovChain,
   images: np.ndarray,
   settings: Annealing,
 ) -> np.ndarray:
@@ -103,8 +104,7 @@ def _annealed(
   with session.bar(repetitions * len(images) * legs, name, "temperature") as reached:
     for batch in annealing.anneal_batches(
       session.key(name),
-      *operator,
-      session.infusion.prior,
+      markov,
       images,
       settings,
       levels=session.dataset.levels,
@@ -131,7 +131,7 @@ def _annealed(
 def _sandwich(
   session: Session,
   name: str,
-  operator: Operator,
+  markov: MarkovChain,
   settings: Annealing,
   protocol: dict[str, Any],
 ) -> Measurement:
@@ -140,8 +140,7 @@ def _sandwich(
   with session.bar(count, f"{name}: sandwich") as reached:
     both = annealing.evaluate_sandwich(
       session.key(f"{name} sandwich"),
-      *operator,
-      session.infusion.prior,
+      markov,
       settings,
       num_images=count,
       batch_size=_BATCH,

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from infusion_jax import chain, likelihood
+from infusion_jax import likelihood
+from infusion_jax.chain import MarkovChain
 from infusion_jax.evaluation.protocol import Measurement
 from infusion_jax.evaluation.session import Session, metric
 from infusion_jax.likelihood import Estimates
@@ -22,17 +22,15 @@ _OMEGA = (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 
 def estimates(
   session: Session,
-  rates: Array,
+  markov: MarkovChain,
   name: str,
-  operator: tuple[chain.Transition, PyTree] | None = None,
 ) -> dict[str, np.ndarray]:
   """Bound, importance estimate and more of the images, resumed if begun.
 
   Args:
     session: the session.
-    rates: [T], of the proposal.
+    markov: the chain, with the rates of the proposal.
     name: what to call the chains; chains of one name are run once.
-    operator: transition and steps, if not the model's own.
 
   Returns:
     [R, N] arrays by name, in nats: bound, importance, prior, per_step,
@@ -40,17 +38,13 @@ def estimates(
   """
   protocol, parts = session.protocol, session.parts
   images = session.images
-  key = session.part_key(
-    name, images, rates=np.asarray(rates).tolist(), chains=protocol.num_chains
-  )
+  rates = np.asarray(markov.infusion.rates).tolist()
+  key = session.part_key(name, images, rates=rates, chains=protocol.num_chains)
   done = {(row["repetition"], row["first"]): row for row in parts.get(key)}
-  transition, steps = operator or session.operator
   with session.bar(protocol.repetitions * len(images), name) as reached:
     for repetition, first, found in likelihood.estimate_batches(
       session.key("chains"),
-      transition,
-      steps,
-      session.infusion._replace(rates=jnp.asarray(rates)),
+      markov,
       images,
       levels=session.dataset.levels,
       num_chains=protocol.num_chains,
@@ -85,7 +79,7 @@ def _listed(found: Estimates) -> dict[str, list[float]]:
 @metric("bound")
 def bound(session: Session) -> list[Measurement]:
   """The lower bound under the rates of training (eq. 3.3.3), and its parts."""
-  found = estimates(session, session.infusion.rates, "chains")
+  found = estimates(session, session.markov, "chains")
   parts = {
     name: float(found[name].mean()) for name in ("prior", "per_step", "reconstruction")
   }
@@ -102,29 +96,28 @@ def bound(session: Session) -> list[Measurement]:
 @metric("importance")
 def importance(session: Session) -> list[Measurement]:
   """The importance-sampling estimate under the rates of training (eq. 3.3.2)."""
-  found = estimates(session, session.infusion.rates, "chains")
+  found = estimates(session, session.markov, "chains")
   return [_importance("importance", session, found)]
 
 
 @metric("importance_tuned")
 def tuned_importance(session: Session) -> list[Measurement]:
   """The same with the proposal's rates chosen on validation."""
-  transition, steps = session.operator
   rates = likelihood.proposal_grid(session.model.network.num_steps, _ALPHA0, _OMEGA)
   trained = np.asarray(session.infusion.rates)[None]
   with session.bar(len(rates) + 1, "proposal", "schedule") as reached:
     table = likelihood.tune_proposal(
       session.key("proposal"),
-      transition,
-      steps,
-      session.infusion,
+      session.markov,
       session.search_images,
       np.concatenate([trained, rates]),
       levels=session.dataset.levels,
       num_chains=session.protocol.search_chains,
       progress=lambda done, total: reached(done),
     )
-  found = estimates(session, table.best_rates, "tuned chains")
+  found = estimates(
+    session, session.markov.with_rates(table.best_rates), "tuned chains"
+  )
   search = {
     "images": len(session.search_images),
     "chains": session.protocol.search_chains,
@@ -174,9 +167,8 @@ def bits(session: Session, nats: np.ndarray) -> dict[str, Any]:
 def isotropic(session: Session) -> list[Measurement]:
   """The importance estimate with one output variance for all pixels (table 3.1)."""
   search = search_isotropic(session)
-  operator = likelihood.with_output_variance(*session.operator, search.best)
-  name = f"isotropic {search.best:.6g}"
-  found = estimates(session, session.infusion.rates, name, operator)
+  markov = likelihood.with_output_variance(session.markov, search.best)
+  found = estimates(session, markov, f"isotropic {search.best:.6g}")
   row = _importance("isotropic", session, found)
   row.protocol["output_variance"] = search.best
   row.details["search"] = described_search(session, search)
@@ -187,8 +179,7 @@ def search_isotropic(session: Session) -> likelihood.Search:
   """The output variance that is best on validation."""
   return likelihood.search_output_variance(
     session.key("isotropic"),
-    *session.operator,
-    session.infusion,
+    session.markov,
     session.search_images,
     levels=session.dataset.levels,
     num_chains=session.protocol.search_chains,

@@ -15,6 +15,7 @@ import numpy as np
 import tqdm
 
 from infusion_jax import chain, random, sampling
+from infusion_jax.chain import MarkovChain
 from infusion_jax.datasets import Dataset
 from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.results import Report, identity
@@ -130,10 +131,10 @@ class Session:
     return self.dataset.validation[: self.protocol.search_images]
 
   @functools.cached_property
-  def operator(self) -> tuple[chain.Transition, PyTree]:
-    """The transition with fixed statistics, and its steps."""
+  def markov(self) -> MarkovChain:
+    """The model's chain, with fixed statistics and the rates of training."""
     network = self.model.network
-    return sampling.operator(network, self.model.weights, network.num_steps)
+    return sampling.markov_chain(network, self.model.weights, network.num_steps)
 
   @property
   def chain_steps(self) -> int:

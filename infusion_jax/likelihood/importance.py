@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from infusion_jax import objectives, pixels, random
-from infusion_jax.chain import Infusion, Transition
+from infusion_jax.chain import MarkovChain
 from infusion_jax.errors import UserError
 from infusion_jax.objectives import Terms
 
@@ -129,38 +128,24 @@ def chain_keys(keys: Array, chains: Array) -> Array:
 
 def log_weights(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
+  markov: MarkovChain,
   x: Array,
-  infusion: Infusion,
   chains: Array,
-  *,
-  unroll: int | bool = 1,
 ) -> Terms:
   """Log-weights l of some chains of each image, term by term (eq. 3.3.3).
 
   Args:
     keys: [N], one per image.
-    transition: the operator, with fixed statistics.
-    steps: leaves [T, ...].
+    markov: the chain.
     x: [N, H, W, C].
-    infusion: prior, target variance, and the rates of the proposal q.
     chains: [C] integers; the number j of a chain, not its place, is its stream.
-    unroll: see `chain.run`.
 
   Returns:
     Terms with [N, C] in the place of [B]; their `bound` is l.
   """
   shape = x.shape[0], chains.shape[0]
   rows = jnp.repeat(x, shape[1], axis=0)
-  terms, _ = objectives.bound(
-    chain_keys(keys, chains).reshape(-1),
-    transition,
-    steps,
-    rows,
-    infusion,
-    unroll=unroll,
-  )
+  terms, _ = objectives.bound(chain_keys(keys, chains).reshape(-1), markov, rows)
   return jax.tree.map(lambda v: v.reshape(*v.shape[:-1], *shape), terms)
 
 
@@ -182,14 +167,11 @@ def over_chunks(
 
 def estimate(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
+  markov: MarkovChain,
   x: Array,
-  infusion: Infusion,
   *,
   num_chains: int,
   chunk_size: int = 64,
-  unroll: int | bool = 1,
 ) -> Estimates:
   """Lower bound and importance-sampling estimate of a batch of images.
 
@@ -197,13 +179,10 @@ def estimate(
 
   Args:
     keys: [N], one per image (`image_keys`).
-    transition: the operator, with fixed statistics.
-    steps: leaves [T, ...].
+    markov: the chain.
     x: [N, H, W, C].
-    infusion: prior, target variance, and the rates of the proposal q.
     num_chains: k.
     chunk_size: chains per image held at a time.
-    unroll: see `chain.run`.
 
   Returns:
     The estimates, [N] each.
@@ -212,7 +191,7 @@ def estimate(
 
   def include(state, chains, valid):
     means, sums = state
-    terms = log_weights(keys, transition, steps, x, infusion, chains, unroll=unroll)
+    terms = log_weights(keys, markov, x, chains)
     means = jax.tree.map(
       lambda mean, v: mean + jnp.where(valid, v, 0.0).sum(-1) / num_chains,
       means,
@@ -220,7 +199,7 @@ def estimate(
     )
     return means, sums.include(jnp.where(valid, terms.bound, -jnp.inf))
 
-  size, length = x.shape[0], infusion.rates.shape[0]
+  size, length = x.shape[0], markov.num_steps
   zero = Terms(jnp.zeros(size), jnp.zeros((length - 1, size)), jnp.zeros(size))
   means, sums = over_chunks(
     include, (zero, LogMean.empty((size,))), num_chains, chunk_size
@@ -230,9 +209,7 @@ def estimate(
 
 def estimate_batches(
   key: Array,
-  transition: Transition,
-  steps: PyTree,
-  infusion: Infusion,
+  markov: MarkovChain,
   images: np.ndarray,
   *,
   levels: int | None = None,
@@ -240,17 +217,13 @@ def estimate_batches(
   repetitions: int = 1,
   batch_size: int = 16,
   chunk_size: int = 64,
-  unroll: int | bool = 1,
   skip: Callable[[int, int], bool] = lambda repetition, first: False,
 ) -> Iterator[tuple[int, int, Estimates]]:
   """Estimates a data set batch by batch: something to show and keep each time.
 
   Args:
     key: the estimate's key.
-    transition: the operator. Weights it closes over become constants of the
-      compiled program; a `jax.tree_util.Partial` hands them over as arguments.
-    steps: leaves [T, ...].
-    infusion: prior, target variance, and the rates of the proposal q.
+    markov: the chain.
     images: [N, H, W, C], integers (dequantized afresh per image and repetition)
       or reals.
     levels: grey levels of integer images.
@@ -258,28 +231,24 @@ def estimate_batches(
     repetitions: R, independent in chains and in dequantization.
     batch_size: images per compiled call.
     chunk_size: chains per image held at a time.
-    unroll: see `chain.run`.
     skip: tells by repetition and first image what is done already.
 
   Yields:
     Repetition, number of the batch's first image, and its estimates, [n] numpy.
   """
   check_counts(num_chains=num_chains, chunk_size=chunk_size, repetitions=repetitions)
-  options = {"num_chains": num_chains, "chunk_size": chunk_size, "unroll": unroll}
   for repetition, first, rows, keys, x in batches(
     key, images, levels, repetitions, batch_size
   ):
     if skip(repetition, first):
       continue
-    result = _estimate(keys, as_tree(transition), steps, x(), infusion, **options)
+    result = _estimate(keys, markov, x(), num_chains=num_chains, chunk_size=chunk_size)
     yield repetition, first, first_rows(result, rows)
 
 
 def evaluate(
   key: Array,
-  transition: Transition,
-  steps: PyTree,
-  infusion: Infusion,
+  markov: MarkovChain,
   images: np.ndarray,
   *,
   progress: Callable[[int, int], None] | None = None,
@@ -289,9 +258,7 @@ def evaluate(
 
   Args:
     key: the estimate's key.
-    transition: see `estimate_batches`.
-    steps: leaves [T, ...].
-    infusion: prior, target variance, and the rates of the proposal q.
+    markov: the chain.
     images: [N, H, W, C].
     progress: called with images done and images in all, repetitions counted.
     **options: of `estimate_batches`.
@@ -302,9 +269,7 @@ def evaluate(
   repetitions = options.get("repetitions", 1)
   found: list[list[Estimates]] = [[] for _ in range(repetitions)]
   done = 0
-  for repetition, _, result in estimate_batches(
-    key, transition, steps, infusion, images, **options
-  ):
+  for repetition, _, result in estimate_batches(key, markov, images, **options):
     found[repetition].append(result)
     done += len(result.bound)
     if progress:
@@ -344,13 +309,6 @@ def first_rows(tree: PyTree, count: int) -> PyTree:
   return jax.tree.map(lambda leaf: np.asarray(leaf)[..., :count], tree)
 
 
-def as_tree(transition: Transition) -> Partial:
-  """A transition that passes through `jit`; a Partial keeps its leaves traced."""
-  # Wrapped once more, a Partial would count as an opaque function, its weights
-  # as constants, and every model would compile anew.
-  return transition if isinstance(transition, Partial) else Partial(transition)
-
-
 def check_counts(**counts: int) -> None:
   """Raises UserError unless every named count is a whole number >= 1."""
   for name, value in counts.items():
@@ -358,4 +316,4 @@ def check_counts(**counts: int) -> None:
       raise UserError(f"{name} is {value}; it must be a whole number >= 1")
 
 
-_estimate = jax.jit(estimate, static_argnames=("num_chains", "chunk_size", "unroll"))
+_estimate = jax.jit(estimate, static_argnames=("num_chains", "chunk_size"))

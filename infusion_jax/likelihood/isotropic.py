@@ -10,6 +10,7 @@ value is the mean of S / D in closed form, the importance-sampling estimate's
 is searched for.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, objectives
-from infusion_jax.chain import Infusion, Transition
+from infusion_jax.chain import MarkovChain, Transition
 from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood import importance
@@ -62,29 +63,29 @@ class Search(NamedTuple):
   best_importance: float
 
 
-def with_output_variance(
-  transition: Transition, steps: PyTree, variance: float | Array
-) -> tuple[Transition, OutputSteps]:
+def with_output_variance(markov: MarkovChain, variance: float | Array) -> MarkovChain:
   """The same model with one variance for all pixels of its output.
 
   Every estimator of this package, annealing included, takes the result.
 
   Args:
-    transition: the operator.
-    steps: leaves [T, ...].
+    markov: the chain.
     variance: v > 0, scalar; may be traced.
 
   Returns:
-    The transition and steps of the isotropic model.
+    The chain of the isotropic model.
 
   Raises:
     UserError: a variance given as a number is not positive and finite.
   """
   if isinstance(variance, (int, float, np.number)):
     _check_variances(np.asarray(variance))
-  last = jnp.arange(chain.length(steps)) == chain.length(steps) - 1
-  replaced = OutputSteps(steps, jnp.where(last, jnp.float32(variance), 0.0))
-  return Partial(_isotropic, importance.as_tree(transition)), replaced
+  last = jnp.arange(markov.num_steps) == markov.num_steps - 1
+  return dataclasses.replace(
+    markov,
+    transition=Partial(_isotropic, markov.transition),
+    steps=OutputSteps(markov.steps, jnp.where(last, jnp.float32(variance), 0.0)),
+  )
 
 
 def _isotropic(
@@ -110,24 +111,17 @@ class Residuals(NamedTuple):
 
 def residuals(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
+  markov: MarkovChain,
   x: Array,
-  infusion: Infusion,
   chains: Array,
-  *,
-  unroll: int | bool = 1,
 ) -> Residuals:
   """Runs infusion chains and keeps what the output variance does not touch.
 
   Args:
     keys: [N], one per image.
-    transition: the operator.
-    steps: leaves [T, ...].
+    markov: the chain.
     x: [N, H, W, C].
-    infusion: prior, target variance, rates of the proposal.
     chains: [C] numbers of the chains; streams are those of `log_weights`.
-    unroll: see `chain.run`.
 
   Returns:
     Residuals, [N, C].
@@ -136,12 +130,9 @@ def residuals(
   rows = jnp.repeat(x, shape[1], axis=0)
   prediction, _, ratios = chain.infuse(
     importance.chain_keys(keys, chains).reshape(-1),
+    markov,
     rows,
-    infusion,
-    transition,
-    steps,
-    record=lambda visit: objectives.log_ratio(visit, rows, infusion),
-    unroll=unroll,
+    record=lambda visit: objectives.log_ratio(visit, rows, markov.infusion),
   )
   squares = gaussian.per_image(jnp.square(rows - prediction.mean))
   return Residuals(ratios.sum(0).reshape(shape), squares.reshape(shape))
@@ -163,28 +154,22 @@ class _Scores(NamedTuple):
 
 def score(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
+  markov: MarkovChain,
   x: Array,
-  infusion: Infusion,
   variances: Array,
   *,
   num_chains: int,
   chunk_size: int = 64,
-  unroll: int | bool = 1,
 ) -> _Scores:
   """Scores all output variances on a batch of images in one run of its chains.
 
   Args:
     keys: [N], one per image.
-    transition: the operator.
-    steps: leaves [T, ...].
+    markov: the chain.
     x: [N, H, W, C].
-    infusion: prior, target variance, rates of the proposal.
     variances: [V].
     num_chains: k.
     chunk_size: chains per image held at a time.
-    unroll: see `chain.run`.
 
   Returns:
     bound [V, N], importance [V, N], residual [N], the mean of S / D.
@@ -197,7 +182,7 @@ def score(
     def mean(values):
       return jnp.where(valid, values, 0.0).sum(-1) / num_chains
 
-    found = residuals(keys, transition, steps, x, infusion, chains, unroll=unroll)
+    found = residuals(keys, markov, x, chains)
     weights = log_weights(found, variances, size)
     return (
       bound + mean(weights),
@@ -214,9 +199,7 @@ def score(
 
 def search_output_variance(
   key: Array,
-  transition: Transition,
-  steps: PyTree,
-  infusion: Infusion,
+  markov: MarkovChain,
   images: np.ndarray,
   *,
   levels: int | None = None,
@@ -224,7 +207,6 @@ def search_output_variance(
   num_chains: int = 64,
   batch_size: int = 16,
   chunk_size: int = 64,
-  unroll: int | bool = 1,
 ) -> Search:
   """Chooses the output variance on validation images.
 
@@ -233,16 +215,13 @@ def search_output_variance(
 
   Args:
     key: the search's key.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    infusion: prior, target variance, rates of the proposal.
+    markov: the chain.
     images: validation images, [N, H, W, C].
     levels: grey levels of integer images.
     variances: [V] values of the first pass; 1e-4 to 1, five to a decade, if None.
     num_chains: k.
     batch_size: images per compiled call.
     chunk_size: chains per image held at a time.
-    unroll: see `chain.run`.
 
   Returns:
     The search, both passes in one table.
@@ -253,14 +232,12 @@ def search_output_variance(
   coarse = np.geomspace(1e-4, 1.0, 21) if variances is None else np.sort(variances)
   _check_variances(coarse)
   importance.check_counts(num_chains=num_chains, chunk_size=chunk_size)
-  options = {"num_chains": num_chains, "chunk_size": chunk_size, "unroll": unroll}
+  options = {"num_chains": num_chains, "chunk_size": chunk_size}
 
   def run(values: np.ndarray) -> _Scores:
     parts = []
     for _, _, rows, keys, x in importance.batches(key, images, levels, 1, batch_size):
-      found = _score(
-        keys, importance.as_tree(transition), steps, x(), infusion, values, **options
-      )
+      found = _score(keys, markov, x(), values, **options)
       parts.append(importance.first_rows(found, rows))
     return _Scores(*(np.concatenate(v, -1).mean(-1) for v in zip(*parts, strict=True)))
 
@@ -296,4 +273,4 @@ def _check_variances(values: np.ndarray) -> None:
     )
 
 
-_score = jax.jit(score, static_argnames=("num_chains", "chunk_size", "unroll"))
+_score = jax.jit(score, static_argnames=("num_chains", "chunk_size"))

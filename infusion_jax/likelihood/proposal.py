@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from infusion_jax import schedules
-from infusion_jax.chain import Infusion, Transition
+from infusion_jax.chain import MarkovChain
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood.importance import evaluate
 
@@ -76,9 +76,7 @@ def proposal_grid(
 
 def tune_proposal(
   key: Array,
-  transition: Transition,
-  steps: PyTree,
-  infusion: Infusion,
+  markov: MarkovChain,
   images: np.ndarray,
   candidates: np.ndarray,
   *,
@@ -93,9 +91,7 @@ def tune_proposal(
 
   Args:
     key: the search's key.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    infusion: prior and target variance; its rates are not used.
+    markov: the chain; its rates are not used.
     images: validation images, [N, H, W, C].
     candidates: [C, T] rates (`proposal_grid`, and those of training).
     num_chains: k; best near the k of the final estimate.
@@ -111,10 +107,8 @@ def tune_proposal(
   rates = np.stack([schedules.validated(c, "a proposal candidate") for c in candidates])
   rows = []
   for row in rates:
-    proposal = infusion._replace(rates=row)
-    found = evaluate(
-      key, transition, steps, proposal, images, num_chains=num_chains, **options
-    )
+    proposal = markov.with_rates(row)
+    found = evaluate(key, proposal, images, num_chains=num_chains, **options)
     rows.append(found)
     if progress:
       progress(len(rows), len(rates))

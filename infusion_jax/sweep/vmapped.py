@@ -366,17 +366,11 @@ def bounds(
   """
 
   def one(weights: Weights, keys: Array, x: Array) -> Array:
-    transition, steps = sampling.operator(network, weights, network.num_steps)
+    markov = sampling.markov_chain(network, weights, network.num_steps)
     # Full float32 products on every device, as in `evaluation`.
     with jax.default_matmul_precision("highest"):
       return likelihood.estimate(
-        keys,
-        transition,
-        steps,
-        x,
-        weights.infusion,
-        num_chains=num_chains,
-        chunk_size=chunk_size,
+        keys, markov, x, num_chains=num_chains, chunk_size=chunk_size
       ).bound
 
   return over_runs(one, (0, None, None), 0, mesh, together)(weights, keys, x)

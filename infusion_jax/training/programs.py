@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from infusion_jax import objectives, pixels, random
-from infusion_jax.chain import Infusion, Parameters
+from infusion_jax.chain import Infusion, MarkovChain, Parameters
 from infusion_jax.networks import Network
 from infusion_jax.objectives import Criterion, Terms
 from infusion_jax.training import devices
@@ -242,7 +242,8 @@ def infused_bound(
   """The bound of one mini-batch under its own statistics, and those."""
   steps = network.steps(parameters.per_step)
   transition = Partial(network.train, parameters.shared)
-  return objectives.bound(key, transition, steps, x, infusion, unroll=unroll)
+  markov = MarkovChain(transition, steps, infusion, unroll)
+  return objectives.bound(key, markov, x)
 
 
 def average_over_batches(

@@ -128,9 +128,8 @@ def stage_of(model, folder):
   one = session(model, folder)
   settings = driver.Annealing(num_legs=60, num_chains=1)
   images = one.images[:2]
-  key, prior = one.key("stage"), one.infusion.prior
   batches = driver.anneal_batches(
-    key, *one.operator, prior, images, settings, levels=17
+    one.key("stage"), one.markov, images, settings, levels=17
   )
   return next(iter(batches)).stage
 

@@ -56,9 +56,12 @@ def test_bound_is_below_importance_and_its_terms_add_up(model, tmp_path):
 
 
 def test_an_interrupted_estimate_goes_on_where_it_was(model, tmp_path, monkeypatch):
-  rates = model.weights.infusion.rates
+  def estimates(folder):
+    one = session(model, folder)
+    return likelihoods.estimates(one, one.markov, "chains")
+
   (tmp_path / "whole").mkdir()
-  whole = likelihoods.estimates(session(model, tmp_path / "whole"), rates, "chains")
+  whole = estimates(tmp_path / "whole")
   measured = likelihoods.likelihood.estimate_batches
 
   def cut_short(*args, **options):
@@ -70,11 +73,11 @@ def test_an_interrupted_estimate_goes_on_where_it_was(model, tmp_path, monkeypat
   with monkeypatch.context() as patch:
     patch.setattr(likelihoods.likelihood, "estimate_batches", cut_short)
     with pytest.raises(KeyboardInterrupt):
-      likelihoods.estimates(session(model, tmp_path), rates, "chains")
+      estimates(tmp_path)
   path = tmp_path / PARTS_FILE
   with path.open("a") as stream:
     stream.write('\n{"key": "torn')
-  resumed = likelihoods.estimates(session(model, tmp_path), rates, "chains")
+  resumed = estimates(tmp_path)
   for name, values in whole.items():
     assert values.shape == (2, 20)
     np.testing.assert_array_equal(resumed[name], values)

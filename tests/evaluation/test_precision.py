@@ -60,9 +60,7 @@ def test_the_setting_reaches_every_product(
     keys = jax.random.split(one.key("chains"), 2)
     jaxpr = jax.make_jaxpr(
       lambda x: jax.grad(
-        lambda x: importance.estimate(
-          keys, *one.operator, x, one.infusion, num_chains=2
-        ).bound.sum()
+        lambda x: importance.estimate(keys, one.markov, x, num_chains=2).bound.sum()
       )(x)
     )(x)
     found = products(jaxpr.jaxpr)

@@ -25,30 +25,24 @@ def x(toy):
 
 def estimate(toy, key, x, rates=RATES, **options):
   keys = importance.image_keys(key, np.arange(len(x)))
-  return importance._estimate(
-    keys, Partial(toy.transition), toy.steps, x, toy.infusion(rates), **options
-  )
+  return importance._estimate(keys, toy.markov(rates), x, **options)
 
 
 def test_weights_are_those_of_the_bound(toy, key, x):
   keys = importance.image_keys(key, np.arange(len(x)))
-  infusion = toy.infusion(RATES)
-  found = importance.log_weights(
-    keys, toy.transition, toy.steps, x, infusion, jnp.array([3, 1])
-  )
+  markov = toy.markov(RATES)
+  found = importance.log_weights(keys, markov, x, jnp.array([3, 1]))
   assert found.prior.shape == (5, 2)
   assert found.per_step.shape == (2, 5, 2)
   rows = importance.chain_keys(keys, jnp.array([1]))[:, 0]
-  one, _ = objectives.bound(rows, toy.transition, toy.steps, x, infusion)
+  one, _ = objectives.bound(rows, markov, x)
   np.testing.assert_allclose(found.bound[:, 1], one.bound, rtol=1e-5)
 
 
 def test_estimates_are_those_of_all_weights_at_once(toy, key, x):
   k = 50
   keys = importance.image_keys(key, np.arange(len(x)))
-  weights = importance.log_weights(
-    keys, toy.transition, toy.steps, x, toy.infusion(RATES), jnp.arange(k)
-  )
+  weights = importance.log_weights(keys, toy.markov(RATES), x, jnp.arange(k))
   logs = np.asarray(weights.bound, np.float64)
   w = np.exp(logs)
   found = estimate(toy, key, x, num_chains=k, chunk_size=16)
@@ -71,9 +65,7 @@ def test_batch_size_and_repetition(toy, key, x):
   run = functools.partial(
     importance.evaluate,
     key,
-    toy.transition,
-    toy.steps,
-    toy.infusion(RATES),
+    toy.markov(RATES),
     np.asarray(x),
     num_chains=8,
   )
@@ -186,9 +178,7 @@ def test_batches_can_be_skipped(toy, key, x):
       (r, first): result.importance
       for r, first, result in importance.estimate_batches(
         key,
-        toy.transition,
-        toy.steps,
-        toy.infusion(RATES),
+        toy.markov(RATES),
         np.asarray(x),
         num_chains=4,
         repetitions=2,
@@ -209,9 +199,7 @@ def test_progress_counts_images(toy, key, x):
   seen = []
   importance.evaluate(
     key,
-    toy.transition,
-    toy.steps,
-    toy.infusion(RATES),
+    toy.markov(RATES),
     np.asarray(x),
     num_chains=2,
     repetitions=2,
@@ -223,8 +211,8 @@ def test_progress_counts_images(toy, key, x):
 
 def test_a_partial_is_not_wrapped_again(toy):
   transition = Partial(toy.transition)
-  assert importance.as_tree(transition) is transition
-  assert isinstance(importance.as_tree(toy.transition), Partial)
+  assert toy.markov(transition=transition).transition is transition
+  assert isinstance(toy.markov().transition, Partial)
 
 
 def test_weights_in_a_partial_do_not_recompile(toy, key, x):
@@ -235,14 +223,12 @@ def test_weights_in_a_partial_do_not_recompile(toy, key, x):
   run = functools.partial(
     importance.evaluate,
     key,
-    steps=toy.steps,
-    infusion=toy.infusion(RATES),
     images=np.asarray(x),
     num_chains=3,
   )
-  first = run(transition=Partial(scaled, jnp.float32(1.0)))
+  first = run(markov=toy.markov(RATES, transition=Partial(scaled, jnp.float32(1.0))))
   before = importance._estimate._cache_size()
-  second = run(transition=Partial(scaled, jnp.float32(0.5)))
+  second = run(markov=toy.markov(RATES, transition=Partial(scaled, jnp.float32(0.5))))
   assert importance._estimate._cache_size() == before
   assert not np.allclose(first.bound, second.bound)
 
@@ -251,6 +237,4 @@ def test_weights_in_a_partial_do_not_recompile(toy, key, x):
 def test_counts_below_one_are_refused(toy, key, x, name):
   options = {"num_chains": 2, name: 0}
   with pytest.raises(UserError, match=f"{name} is 0"):
-    importance.evaluate(
-      key, toy.transition, toy.steps, toy.infusion(RATES), np.asarray(x), **options
-    )
+    importance.evaluate(key, toy.markov(RATES), np.asarray(x), **options)

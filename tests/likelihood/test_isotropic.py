@@ -22,10 +22,10 @@ def x(toy):
 
 
 def test_only_the_output_changes(toy, x):
-  transition, steps = isotropic.with_output_variance(toy.transition, toy.steps, 0.7)
+  markov = isotropic.with_output_variance(toy.markov(), 0.7)
   for t in range(3):
     old, _ = toy.transition(jax.tree.map(lambda leaf, t=t: leaf[t], toy.steps), x)
-    new, _ = transition(jax.tree.map(lambda leaf, t=t: leaf[t], steps), x)
+    new, _ = markov.transition(toys.row(markov.steps, t), x)
     np.testing.assert_array_equal(new.mean, old.mean)
     expected = np.full_like(x, 0.7) if t == 2 else old.variance
     np.testing.assert_allclose(new.variance, expected)
@@ -33,33 +33,23 @@ def test_only_the_output_changes(toy, x):
 
 def test_every_estimator_takes_the_isotropic_model(toy, key, x):
   exact = toy.with_output_variance(0.7).log_likelihood(x)
-  transition, steps = isotropic.with_output_variance(toy.transition, toy.steps, 0.7)
+  markov = isotropic.with_output_variance(toy.markov(RATES), 0.7)
   found = importance.evaluate(
-    key,
-    transition,
-    steps,
-    toy.infusion(RATES),
-    np.asarray(x),
-    num_chains=2000,
-    chunk_size=500,
+    key, markov, np.asarray(x), num_chains=2000, chunk_size=500
   )
   np.testing.assert_allclose(found.importance[0], exact, atol=0.2)
   betas = temperatures.geometric(40, 1e-2)
   plan = estimator.Schedule(betas, np.full(41, 0.5))
   keys = importance.image_keys(key, np.arange(len(x)))
-  other = estimator.estimate(keys, transition, steps, toy.prior, x, plan, num_chains=8)
+  other = estimator.estimate(keys, markov, x, plan, num_chains=8)
   np.testing.assert_allclose(other, exact, atol=0.5)
   assert abs(np.mean(other - exact)) < 0.15
 
 
 def test_another_variance_does_not_recompile(toy, key, x):
   def run(variance):
-    transition, steps = isotropic.with_output_variance(
-      toy.transition, toy.steps, variance
-    )
-    return importance.evaluate(
-      key, transition, steps, toy.infusion(RATES), np.asarray(x), num_chains=3
-    )
+    markov = isotropic.with_output_variance(toy.markov(RATES), variance)
+    return importance.evaluate(key, markov, np.asarray(x), num_chains=3)
 
   first = run(0.5)
   before = importance._estimate._cache_size()
@@ -71,20 +61,19 @@ def test_another_variance_does_not_recompile(toy, key, x):
 def test_scores_are_those_of_the_isotropic_model(toy, key, x):
   keys = importance.image_keys(key, np.arange(len(x)))
   variances = np.array([0.05, 0.7], np.float32)
-  infusion = toy.infusion(RATES)
   found = isotropic.score(
-    keys, toy.transition, toy.steps, x, infusion, variances, num_chains=9, chunk_size=4
+    keys, toy.markov(RATES), x, variances, num_chains=9, chunk_size=4
   )
   for row, variance in enumerate(variances):
-    model = isotropic.with_output_variance(toy.transition, toy.steps, variance)
-    one = importance.estimate(keys, *model, x, infusion, num_chains=9)
+    model = isotropic.with_output_variance(toy.markov(RATES), variance)
+    one = importance.estimate(keys, model, x, num_chains=9)
     np.testing.assert_allclose(found.bound[row], one.bound, rtol=1e-4)
     np.testing.assert_allclose(found.importance[row], one.importance, rtol=1e-4)
 
 
 def search(toy, key, x, **options):
   return isotropic.search_output_variance(
-    key, toy.transition, toy.steps, toy.infusion(RATES), np.asarray(x), **options
+    key, toy.markov(RATES), np.asarray(x), **options
   )
 
 
@@ -98,9 +87,7 @@ def test_the_closed_form_maximises_the_bound(toy, key, x):
 def test_the_residual_is_the_mean_square(toy, key, x):
   found = search(toy, key, x, num_chains=20)
   keys = importance.image_keys(key, np.arange(len(x)))
-  parts = isotropic.residuals(
-    keys, toy.transition, toy.steps, x, toy.infusion(RATES), jnp.arange(20)
-  )
+  parts = isotropic.residuals(keys, toy.markov(RATES), x, jnp.arange(20))
   assert found.closed_form == pytest.approx(float(parts.squares.mean()) / 4, rel=1e-4)
 
 
@@ -112,9 +99,7 @@ def test_the_search_finds_the_exact_optimum(key):
   exact = [toy.with_output_variance(v).log_likelihood(x).mean() for v in grid]
   found = isotropic.search_output_variance(
     key,
-    toy.transition,
-    toy.steps,
-    toy.infusion(np.array([0.0])),
+    toy.markov(),
     np.asarray(x),
     num_chains=1000,
     chunk_size=100,
@@ -138,7 +123,7 @@ def test_the_closed_form_wins_where_the_grid_is_far_off(toy, key, x):
 @pytest.mark.parametrize("variance", [0.0, -1.0, np.inf, np.nan])
 def test_the_variance_must_be_positive(toy, variance):
   with pytest.raises(UserError, match="output variance is"):
-    isotropic.with_output_variance(toy.transition, toy.steps, variance)
+    isotropic.with_output_variance(toy.markov(), variance)
 
 
 def test_the_grid_must_be_positive(toy, key, x):
@@ -154,13 +139,9 @@ def test_at_the_floor_it_is_finite(toy, key, x):
 def test_the_variance_may_be_traced(toy, x):
   @jax.jit
   def bound(variance):
-    transition, steps = isotropic.with_output_variance(
-      toy.transition, toy.steps, variance
-    )
+    markov = isotropic.with_output_variance(toy.markov(RATES), variance)
     keys = importance.image_keys(jax.random.key(0), np.arange(len(x)))
-    return importance.estimate(
-      keys, transition, steps, x, toy.infusion(RATES), num_chains=2
-    ).bound.sum()
+    return importance.estimate(keys, markov, x, num_chains=2).bound.sum()
 
   slope = (bound(0.501) - bound(0.499)) / 0.002
   np.testing.assert_allclose(jax.grad(bound)(0.5), slope, rtol=0.05)

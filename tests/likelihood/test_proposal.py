@@ -15,9 +15,7 @@ def toy():
 def tune(toy, candidates, num_images=20, **options):
   return proposal.tune_proposal(
     jax.random.key(0),
-    toy.transition,
-    toy.steps,
-    toy.infusion(np.zeros(3)),
+    toy.markov(),
     np.asarray(toy.draw(jax.random.key(1), num_images)),
     candidates,
     **options,
@@ -41,9 +39,7 @@ def test_the_table_is_that_of_the_estimates(toy):
   for row, rates in enumerate(candidates):
     found = importance.evaluate(
       jax.random.key(0),
-      toy.transition,
-      toy.steps,
-      toy.infusion(rates),
+      toy.markov(rates),
       images,
       num_chains=8,
     )

@@ -12,7 +12,7 @@ import scipy.stats
 import toys
 from jax.tree_util import Partial
 
-from infusion_jax import chain
+from infusion_jax import chain, random
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import MLP, Network
 from infusion_jax.networks.heads import to_gaussian
@@ -120,11 +120,12 @@ def test_chain_gives_step_t_row_t_and_reports_row_t(key):
   def run(parameters):
     transition = Partial(NETWORK.train, parameters.shared)
     steps = NETWORK.steps(parameters.per_step)
-    result = chain.generate(
-      key,
+    result = chain.run(
+      random.steps(key, T),
       start,
       transition,
       steps,
+      chain.from_model,
       record=lambda visit: (visit.state, visit.after.mean, visit.report),
     )
     return result.trace

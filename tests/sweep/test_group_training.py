@@ -198,12 +198,9 @@ def test_the_test_bound_is_that_of_the_run_alone(rates):
   folder, group = rates
   measured = folder.evaluation(group, PROTOCOL)[group.runs[1]]
   model = infusion_jax.load(folder.run(group.runs[1]))
-  transition, steps = sampling.operator(model.network, model.weights, 3)
   found = importance.evaluate(
     random.named(jax.random.key(0), "chains"),
-    transition,
-    steps,
-    model.weights.infusion,
+    sampling.markov_chain(model.network, model.weights, 3),
     DATA.test[:10],
     levels=DATA.levels,
     num_chains=2,

@@ -14,9 +14,8 @@ import jax
 import numpy as np
 
 from infusion_jax import random
-from infusion_jax.chain import Transition
+from infusion_jax.chain import MarkovChain
 from infusion_jax.errors import UserError
-from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.annealing import (
   estimator,
@@ -55,7 +54,6 @@ class Annealing:
     acceptance: mean acceptance probability the pilots tune for.
     pilot_chains: chains per image in the pilots.
     chunk_size: temperatures per compiled call.
-    unroll: steps of the chain per iteration of the compiled loop.
   """
 
   num_legs: int = 1000
@@ -65,7 +63,6 @@ class Annealing:
   acceptance: float = 0.9
   pilot_chains: int = 2
   chunk_size: int = 50
-  unroll: int | bool = 1
 
   def __post_init__(self):
     """Finds impossible settings before any long work."""
@@ -93,7 +90,6 @@ class Annealing:
       "num_chains": self.num_chains,
       "moves": self.moves,
       "chunk_size": self.chunk_size,
-      "unroll": self.unroll,
     }
 
   def betas(self) -> np.ndarray | Callable[[Pilot], np.ndarray]:
@@ -134,9 +130,7 @@ class Stage(NamedTuple):
 
 def stages(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
   settings: Annealing,
   *,
@@ -146,9 +140,7 @@ def stages(
 
   Args:
     keys: [N], one per image.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     x: [N, H, W, C].
     settings: how to anneal.
     resume: the last stage of a run that was cut off.
@@ -161,11 +153,11 @@ def stages(
   """
   if resume:
     _check_resume(resume, len(x), settings)
-  model = transition, steps, prior, x
-  schedule = resume.schedule if resume else _tuned(keys, model, settings)
+  schedule = resume.schedule if resume else _tuned(keys, markov, x, settings)
   for progress in estimator.run(
     random.named(keys, "anneal"),
-    *model,
+    markov,
+    x,
     schedule,
     resume=resume.progress if resume else None,
     **settings.options(),
@@ -196,9 +188,7 @@ class Batch(NamedTuple):
 
 def anneal_batches(
   key: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   images: np.ndarray,
   settings: Annealing,
   *,
@@ -214,9 +204,7 @@ def anneal_batches(
 
   Args:
     key: the estimate's key.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     images: [N, H, W, C], integers (dequantized afresh per image and repetition)
       or reals.
     settings: how to anneal.
@@ -234,16 +222,14 @@ def anneal_batches(
   ):
     if skip(repetition, first):
       continue
-    for stage in stages(keys, transition, steps, prior, x(), settings, resume=resume):
+    for stage in stages(keys, markov, x(), settings, resume=resume):
       yield Batch(repetition, first, size, stage)
     resume = None
 
 
 def evaluate_sandwich(
   key: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   settings: Annealing,
   *,
   num_images: int = 16,
@@ -254,9 +240,7 @@ def evaluate_sandwich(
 
   Args:
     key: one key; image i depends on it and its own number.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     settings: how to anneal, both ways.
     num_images: N.
     batch_size: images annealed together.
@@ -269,12 +253,9 @@ def evaluate_sandwich(
   for first in range(0, num_images, batch_size):
     numbers = np.arange(first, min(first + batch_size, num_images))
     keys = importance.image_keys(key, numbers)
-    simulated = simulate(
-      random.named(keys, "simulate"), transition, steps, prior, unroll=settings.unroll
-    )
-    model = transition, steps, prior, simulated.x
-    schedule = _tuned(keys, model, settings)
-    parts.append(bounds(keys, *model[:3], simulated, schedule, **settings.options()))
+    simulated = simulate(random.named(keys, "simulate"), markov)
+    schedule = _tuned(keys, markov, simulated.x, settings)
+    parts.append(bounds(keys, markov, simulated, schedule, **settings.options()))
     if progress:
       progress(int(numbers[-1]) + 1, num_images)
   return Sandwich(*(np.concatenate(side) for side in zip(*parts, strict=True)))
@@ -291,14 +272,14 @@ def _check_resume(stage: Stage, num_images: int, settings: Annealing) -> None:
     )
 
 
-def _tuned(keys: Array, model: tuple, settings: Annealing) -> Schedule:
+def _tuned(keys: Array, markov: MarkovChain, x: Array, settings: Annealing) -> Schedule:
   """The schedule for a batch of images."""
   return tuning.tune(
     random.named(keys, "tune"),
-    *model,
+    markov,
+    x,
     settings.betas(),
     num_chains=settings.pilot_chains,
     moves=settings.moves,
     acceptance=settings.acceptance,
-    unroll=settings.unroll,
   )

@@ -27,12 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import chain, gaussian, random
-from infusion_jax.chain import Transition
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.chain import MarkovChain
 from infusion_jax.likelihood.annealing import hmc
 from infusion_jax.likelihood.importance import (
   LogMean,
-  as_tree,
   chain_keys,
   check_counts,
 )
@@ -124,17 +122,13 @@ class Trace(NamedTuple):
 
 
 def evaluator(
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
-  *,
-  unroll: int | bool = 1,
 ) -> hmc.Evaluate:
   """log p(x | eps) and its gradient: [B, T, H, W, C] -> [B], [B, T, H, W, C]."""
 
   def log_likelihood(noise):
-    p = chain.decode(noise, prior, transition, steps, unroll=unroll)
+    p = chain.decode(noise, markov)
     return gaussian.per_image(gaussian.log_density(x, p))
 
   return hmc.with_gradient(log_likelihood)
@@ -142,40 +136,32 @@ def evaluator(
 
 def begin(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
   *,
   num_chains: int,
   noise: Array | None = None,
-  unroll: int | bool = 1,
 ) -> State:
   """The state before the first leg.
 
   Args:
     keys: [N], one per image.
-    transition: the operator.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     x: [N, H, W, C].
     num_chains: C, annealings of each image.
     noise: [N, T, H, W, C] where all chains of an image start (reverse
       annealing); drawn from N(0, I) for each chain if None.
-    unroll: see `chain.run`.
 
   Returns:
     Weights of zero, and momenta from N(0, I).
   """
   flat = chain_keys(keys, jnp.arange(num_chains)).reshape(-1)
-  shape = (len(x) * num_chains, chain.length(steps), *x.shape[1:])
+  shape = (len(x) * num_chains, markov.num_steps, *x.shape[1:])
   if noise is None:
     noise = random.normal(random.named(flat, "noise"), shape)
   else:
     noise = jnp.repeat(noise, num_chains, axis=0)
-  evaluate = evaluator(
-    transition, steps, prior, jnp.repeat(x, num_chains, 0), unroll=unroll
-  )
+  evaluate = evaluator(markov, jnp.repeat(x, num_chains, 0))
   momentum = random.normal(random.named(flat, "momentum"), shape)
   point = hmc.start(evaluate, noise)._replace(momentum=momentum)
   return State(point, jnp.zeros(shape[0]))
@@ -183,38 +169,30 @@ def begin(
 
 def anneal(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
   state: State,
   legs: Leg,
   scale: Array | float = 1.0,
   *,
   moves: Moves = MOVES,
-  unroll: int | bool = 1,
 ) -> tuple[State, Trace]:
   """Follows some legs of a schedule; the next call takes up where this ended.
 
   Args:
     keys: [N], the same in every call.
-    transition: the operator.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     x: [N, H, W, C].
     state: from `begin`, or from the call before.
     legs: consecutive rows of `Schedule.legs()`.
     scale: `Schedule.scale`.
     moves: what happens at one temperature.
-    unroll: see `chain.run`.
 
   Returns:
     The state after the last leg, and the trace.
   """
   num_chains = state.log_weight.shape[0] // x.shape[0]
-  row_keys, evaluate = rows(
-    keys, transition, steps, prior, x, num_chains=num_chains, unroll=unroll
-  )
+  row_keys, evaluate = rows(keys, markov, x, num_chains=num_chains)
 
   def body(state, leg):
     level = state.point.log_likelihood
@@ -226,18 +204,15 @@ def anneal(
 
 def rows(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
   *,
   num_chains: int,
-  unroll: int | bool = 1,
 ) -> tuple[Array, hmc.Evaluate]:
   """What `follow` needs for C chains of each image: keys [N C], and log p(x | eps)."""
   flat = chain_keys(keys, jnp.arange(num_chains)).reshape(-1)
   repeated = jnp.repeat(x, num_chains, axis=0)
-  evaluate = evaluator(transition, steps, prior, repeated, unroll=unroll)
+  evaluate = evaluator(markov, repeated)
   return random.named(flat, "move"), evaluate
 
 
@@ -286,9 +261,7 @@ class Progress(NamedTuple):
 
 def run(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
   schedule: Schedule,
   *,
@@ -297,15 +270,12 @@ def run(
   noise: Array | None = None,
   resume: Progress | None = None,
   chunk_size: int = 50,
-  unroll: int | bool = 1,
 ) -> Iterator[Progress]:
   """Anneals a batch of images in compiled calls of `chunk_size` legs.
 
   Args:
     keys: [N], one per image.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     x: [N, H, W, C].
     schedule: temperatures and step sizes.
     num_chains: C, annealings of each image.
@@ -313,15 +283,13 @@ def run(
     noise: [N, T, H, W, C], where all chains of an image start (`begin`).
     resume: where a run with the same other arguments was cut off.
     chunk_size: legs per call.
-    unroll: see `chain.run`.
 
   Yields:
     The progress after every call; the last has followed all legs.
   """
   check_counts(num_chains=num_chains, chunk_size=chunk_size)
-  arguments = keys, as_tree(transition), steps, prior, x
   if resume is None:
-    start = _begin(*arguments, num_chains=num_chains, noise=noise, unroll=unroll)
+    start = _begin(keys, markov, x, num_chains=num_chains, noise=noise)
     resume = Progress(0, start, Trace(np.zeros(0), np.zeros(0)))
   done, state, trace = resume
   legs = schedule.legs()
@@ -329,18 +297,14 @@ def run(
     yield resume
   for first in range(int(done), len(legs.number), chunk_size):
     part = jax.tree.map(lambda leaf, a=first: leaf[a : a + chunk_size], legs)
-    state, seen = _anneal(
-      *arguments, state, part, schedule.scale, moves=moves, unroll=unroll
-    )
+    state, seen = _anneal(keys, markov, x, state, part, schedule.scale, moves=moves)
     trace = jax.tree.map(lambda a, b: np.append(a, np.asarray(b)), trace, seen)
     yield Progress(first + len(part.number), state, trace)
 
 
 def estimate(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
   schedule: Schedule,
   **options: Any,
@@ -349,14 +313,12 @@ def estimate(
 
   Args:
     keys: [N], one per image.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     x: [N, H, W, C].
     schedule: temperatures and step sizes.
     **options: of `run`.
   """
-  *_, last = run(keys, transition, steps, prior, x, schedule, **options)
+  *_, last = run(keys, markov, x, schedule, **options)
   return np.asarray(log_mean_weight(last.state, len(x)))
 
 
@@ -368,5 +330,5 @@ def _per_row(angle: Array, position: Array) -> Array:
   return rows.reshape(-1, *(1,) * (position.ndim - 1))
 
 
-_begin = jax.jit(begin, static_argnames=("num_chains", "unroll"))
-_anneal = jax.jit(anneal, static_argnames=("moves", "unroll"))
+_begin = jax.jit(begin, static_argnames="num_chains")
+_anneal = jax.jit(anneal, static_argnames="moves")

@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 from infusion_jax import chain, gaussian, random
-from infusion_jax.chain import Transition
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.chain import MarkovChain
 from infusion_jax.likelihood.annealing import estimator
 from infusion_jax.likelihood.summary import Summary, summarize
 
@@ -54,35 +53,26 @@ class Sandwich(NamedTuple):
 
 def simulate(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
-  *,
-  unroll: int | bool = 1,
+  markov: MarkovChain,
 ) -> Simulated:
   """Draws noise, and an image from the likelihood given it.
 
   Args:
     keys: [N], one per image.
-    transition: the operator, with fixed statistics.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
-    unroll: see `chain.run`.
+    markov: the chain.
 
   Returns:
     The images and their noise.
   """
-  shape = (keys.shape[0], chain.length(steps), *prior.mean.shape)
+  shape = (keys.shape[0], markov.num_steps, *markov.prior.mean.shape)
   noise = random.normal(random.named(keys, "noise"), shape)
-  output = chain.decode(noise, prior, transition, steps, unroll=unroll)
+  output = chain.decode(noise, markov)
   return Simulated(gaussian.sample(random.named(keys, "output"), output), noise)
 
 
 def bounds(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   simulated: Simulated,
   schedule: estimator.Schedule,
   **options: Any,
@@ -91,9 +81,7 @@ def bounds(
 
   Args:
     keys: [N], one per image; each direction derives its own.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     simulated: the images and their noise.
     schedule: temperatures and step sizes, the same for both directions.
     **options: of `annealed.run`.
@@ -101,13 +89,13 @@ def bounds(
   Returns:
     Both bounds.
   """
-  arguments = transition, steps, prior, simulated.x
   forward = estimator.estimate(
-    random.named(keys, "forward"), *arguments, schedule, **options
+    random.named(keys, "forward"), markov, simulated.x, schedule, **options
   )
   backward = estimator.estimate(
     random.named(keys, "backward"),
-    *arguments,
+    markov,
+    simulated.x,
     schedule.backwards(),
     noise=simulated.noise,
     **options,

@@ -13,9 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import random
-from infusion_jax.chain import Transition
+from infusion_jax.chain import MarkovChain
 from infusion_jax.errors import UserError
-from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood.annealing import estimator, temperatures
 from infusion_jax.likelihood.annealing.estimator import (
   LARGEST_ANGLE,
@@ -23,7 +22,7 @@ from infusion_jax.likelihood.annealing.estimator import (
   Moves,
   Schedule,
 )
-from infusion_jax.likelihood.importance import as_tree, check_counts
+from infusion_jax.likelihood.importance import check_counts
 
 Array = jax.Array
 PyTree = Any
@@ -57,9 +56,7 @@ class Pilot(NamedTuple):
 
 def pilot(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
   base: Schedule,
   *,
@@ -67,7 +64,6 @@ def pilot(
   moves: Moves = MOVES,
   acceptance: float = 0.9,
   gain: float = 0.15,
-  unroll: int | bool = 1,
 ) -> Pilot:
   """Anneals once, following the acceptance probability with the step size.
 
@@ -81,16 +77,13 @@ def pilot(
 
   Args:
     keys: [N], one per image, the pilot's own.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     x: [N, H, W, C], the images that are to be annealed, or others like them.
     base: temperatures, first guess of the step sizes, and scale.
     num_chains: chains per image.
     moves: those of the annealing to be tuned.
     acceptance: the mean acceptance probability wanted, in (0, 1).
     gain: speed of the correction.
-    unroll: see `chain.run`.
 
   Returns:
     The pilot.
@@ -102,9 +95,7 @@ def pilot(
   check_acceptance(acceptance)
   angles, curvature, found = _pilot(
     keys,
-    as_tree(transition),
-    steps,
-    prior,
+    markov,
     x,
     base.legs(),
     base.scale,
@@ -112,18 +103,15 @@ def pilot(
     gain,
     num_chains=num_chains,
     moves=moves,
-    unroll=unroll,
   )
   schedule = base._replace(angles=_smooth(np.asarray(angles)))
   return Pilot(schedule, *(np.asarray(v) for v in (curvature, *found)))
 
 
-@functools.partial(jax.jit, static_argnames=("num_chains", "moves", "unroll"))
+@functools.partial(jax.jit, static_argnames=("num_chains", "moves"))
 def _pilot(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
   legs: estimator.Leg,
   scale: Array,
@@ -132,12 +120,10 @@ def _pilot(
   *,
   num_chains: int,
   moves: Moves,
-  unroll: int | bool,
 ) -> tuple[Array, Array, tuple[Array, Array, Array]]:
   """[J, N] angles, curvature, and [J, N] acceptance, level and variance."""
-  model = keys, transition, steps, prior, x
-  state = estimator.begin(*model, num_chains=num_chains, unroll=unroll)
-  rows, evaluate = estimator.rows(*model, num_chains=num_chains, unroll=unroll)
+  state = estimator.begin(keys, markov, x, num_chains=num_chains)
+  rows, evaluate = estimator.rows(keys, markov, x, num_chains=num_chains)
 
   def body(carry, leg):
     state, log_factor, curvature = carry
@@ -217,9 +203,7 @@ def adapted(found: Pilot, num_legs: int) -> np.ndarray:
 
 def tune(
   keys: Array,
-  transition: Transition,
-  steps: PyTree,
-  prior: Gaussian,
+  markov: MarkovChain,
   x: Array,
   betas: np.ndarray | Callable[[Pilot], np.ndarray],
   *,
@@ -235,9 +219,7 @@ def tune(
 
   Args:
     keys: [N], one per image, the tuning's own.
-    transition: see `importance.estimate_batches`.
-    steps: leaves [T, ...].
-    prior: p^(0), [H, W, C].
+    markov: the chain.
     x: [N, H, W, C], the images that are to be annealed.
     betas: [J+1] from 0 to 1, or what makes them of the first pilot (`adapted`).
     coarse_legs: legs of the first pilot.
@@ -249,14 +231,13 @@ def tune(
   """
   coarse = temperatures.geometric(coarse_legs).astype(np.float32)
   start = np.full((coarse_legs + 1, len(x)), LARGEST_ANGLE, np.float32)
-  model = transition, steps, prior, x
-  first = pilot(
-    random.fold_in(keys, 0), *model, Schedule(coarse, start, np.float32(1)), **options
-  )
+  wide = Schedule(coarse, start, np.float32(1))
+  first = pilot(random.fold_in(keys, 0), markov, x, wide, **options)
   scale = 1.0 / np.sqrt(np.maximum(first.curvature, 1e-3))
   base = first.schedule._replace(scale=scale.astype(np.float32))
   betas = betas(first) if callable(betas) else betas
   count = fine_legs or max(2, (len(betas) - 1) // 2)
   spaced = np.interp(np.linspace(0, 1, count + 1), np.linspace(0, 1, len(betas)), betas)
-  second = pilot(random.fold_in(keys, 1), *model, resampled(base, spaced), **options)
+  fine = resampled(base, spaced)
+  second = pilot(random.fold_in(keys, 1), markov, x, fine, **options)
   return resampled(second.schedule, betas)

@@ -24,9 +24,7 @@ def images(toy):
 
 
 def batches(toy, key, images, settings=SHORT, **options):
-  return driver.anneal_batches(
-    key, toy.transition, toy.steps, toy.prior, images, settings, **options
-  )
+  return driver.anneal_batches(key, toy.markov(), images, settings, **options)
 
 
 def test_a_data_set_is_estimated(toy, key, images):
@@ -43,9 +41,7 @@ def test_a_data_set_is_estimated(toy, key, images):
 def test_the_sandwich_holds(toy, key):
   found = driver.evaluate_sandwich(
     key,
-    toy.transition,
-    toy.steps,
-    toy.prior,
+    toy.markov(),
     Annealing(num_legs=20, num_chains=1),
     num_images=300,
     batch_size=150,

@@ -24,9 +24,7 @@ def schedule(num_legs, angle=0.5):
 
 def estimate(toy, key, x, plan, **options):
   keys = importance.image_keys(key, np.arange(len(x)))
-  return estimator.estimate(
-    keys, toy.transition, toy.steps, toy.prior, x, plan, **options
-  )
+  return estimator.estimate(keys, toy.markov(), x, plan, **options)
 
 
 def test_the_decoder_is_the_chain(toy, key):
@@ -36,16 +34,16 @@ def test_the_decoder_is_the_chain(toy, key):
     p, _ = toy.transition(jax.tree.map(lambda leaf, t=t: leaf[t], toy.steps), z)
     if t < 2:
       z = p.mean + jnp.sqrt(p.variance) * noise[:, t + 1]
-  found = chain.decode(noise, toy.prior, toy.transition, toy.steps)
+  found = chain.decode(noise, toy.markov())
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, p)
 
 
 def test_the_evaluator_is_the_likelihood(toy, key):
   noise = jax.random.normal(key, (4, 3, *toy.prior.mean.shape))
   x = toy.draw(key, 4)
-  evaluate = estimator.evaluator(toy.transition, toy.steps, toy.prior, x)
+  evaluate = estimator.evaluator(toy.markov(), x)
   values, gradient = evaluate(noise)
-  p = chain.decode(noise, toy.prior, toy.transition, toy.steps)
+  p = chain.decode(noise, toy.markov())
   np.testing.assert_allclose(values, gaussian.log_density(x, p).sum((1, 2, 3)), 1e-5)
   step = 1e-2 * jax.random.normal(jax.random.fold_in(key, 1), noise.shape)
   ahead, behind = evaluate(noise + step)[0], evaluate(noise - step)[0]
@@ -84,10 +82,8 @@ def test_more_temperatures_and_more_chains_come_closer(toy, key):
 def test_importance_and_annealing_agree(toy, key):
   x = toy.draw(jax.random.key(5), 20)
   keys = importance.image_keys(key, np.arange(20))
-  rates = toy.infusion(np.full(3, 0.1))
-  one = importance.estimate(
-    keys, toy.transition, toy.steps, x, rates, num_chains=4000, chunk_size=400
-  ).importance
+  markov = toy.markov(np.full(3, 0.1))
+  one = importance.estimate(keys, markov, x, num_chains=4000, chunk_size=400).importance
   other = estimate(toy, key, x, schedule(60), num_chains=8)
   np.testing.assert_allclose(one, other, atol=0.4)
   assert abs(np.mean(one - other)) < 0.1
@@ -95,9 +91,7 @@ def test_importance_and_annealing_agree(toy, key):
 
 def legs_of(toy, key, x, plan, **options):
   keys = importance.image_keys(key, np.arange(len(x)))
-  return estimator.run(
-    keys, toy.transition, toy.steps, toy.prior, x, plan, num_chains=2, **options
-  )
+  return estimator.run(keys, toy.markov(), x, plan, num_chains=2, **options)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 100])

@@ -23,14 +23,14 @@ def simulated(toy):
 
 def simulated_images(toy, count):
   keys = importance.image_keys(jax.random.key(1), np.arange(count))
-  return simulate(keys, toy.transition, toy.steps, toy.prior)
+  return simulate(keys, toy.markov())
 
 
 def of_length(toy, simulated, num_legs, **options):
   betas = temperatures.geometric(num_legs, 1e-2).astype(np.float32)
   plan = estimator.Schedule(betas, np.full(num_legs + 1, 0.5, np.float32))
   keys = importance.image_keys(jax.random.key(2), np.arange(NUM_IMAGES))
-  return bounds(keys, toy.transition, toy.steps, toy.prior, simulated, plan, **options)
+  return bounds(keys, toy.markov(), simulated, plan, **options)
 
 
 def test_images_come_from_the_model(toy):
@@ -39,7 +39,7 @@ def test_images_come_from_the_model(toy):
   np.testing.assert_allclose(many.x.mean(0), mean, atol=0.03)
   np.testing.assert_allclose(many.x.var(0), variance, rtol=0.05)
   # The noise is what made the image: what is left is the output's own variance.
-  p = chain.decode(many.noise, toy.prior, toy.transition, toy.steps)
+  p = chain.decode(many.noise, toy.markov())
   left = np.square(many.x - p.mean).mean(0)
   np.testing.assert_allclose(left, toy.steps.variance[-1], rtol=0.05)
 

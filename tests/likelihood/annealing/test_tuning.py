@@ -25,9 +25,7 @@ def pilot(toy, x, num_legs=300, transition=None, dwell=0, **options):
   base = Schedule(betas, np.full(len(betas), np.pi / 2, np.float32))
   return tuning.pilot(
     keys_of(x),
-    transition or toy.transition,
-    toy.steps,
-    toy.prior,
+    toy.markov(transition=transition),
     x,
     base,
     **options,
@@ -112,9 +110,7 @@ def test_moves_are_those_asked_for(toy):
 def test_tune_gives_a_schedule_for_every_image(toy):
   x = toy.draw(jax.random.key(1), 3)
   betas = temperatures.polynomial(40)
-  found = tuning.tune(
-    keys_of(x), toy.transition, toy.steps, toy.prior, x, betas, coarse_legs=100
-  )
+  found = tuning.tune(keys_of(x), toy.markov(), x, betas, coarse_legs=100)
   np.testing.assert_allclose(found.betas, betas, rtol=1e-6)
   assert found.angles.shape == (41, 3)
   assert found.scale.shape == (2, 4, 4, 1)
