@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -112,8 +113,17 @@ def survives(
     with dying(killed, after), pytest.raises(BaseException):  # noqa: B017
       command(killed)
     deaths += 1
+    _wait_for_threads(killed)
     command(killed)
     same(result(killed), expected)
     shutil.rmtree(killed)
     memory_maps.keep_few()
   return deaths
+
+
+def _wait_for_threads(folder: pathlib.Path) -> None:
+  """Returns once nothing changes any more: of a dead process threads die, too."""
+  before = None
+  while before != (now := sorted(map(str, folder.rglob("*")))):
+    before = now
+    time.sleep(0.05)

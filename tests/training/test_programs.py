@@ -11,6 +11,7 @@ import runs
 from jax.tree_util import Partial
 
 from infusion_jax import objectives, pixels, random
+from infusion_jax.chain import MarkovChain
 from infusion_jax.training import programs
 from infusion_jax.training.state import (
   initial_state,
@@ -203,13 +204,12 @@ def test_population_statistics_average_the_batches_of_the_infusion_chain(setup):
     batch_key = random.fold_in(key, index)
     batch = images[first : first + size]
     x = pixels.dequantized(random.named(batch_key, "dequantize"), batch, 17)
-    _, report = objectives.bound(
-      random.named(batch_key, "chain"),
+    markov = MarkovChain(
       Partial(recipe.network.train, state.parameters.shared),
       recipe.network.steps(state.parameters.per_step),
-      x,
       run.infusion,
     )
+    _, report = objectives.bound(random.named(batch_key, "chain"), markov, x)
     expected = expected + report["StepBatchNorm_0"]["variance"] * size / 67
     first += size
   np.testing.assert_allclose(
