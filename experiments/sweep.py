@@ -7,10 +7,8 @@ one program. Any value of the base can be given on the command line, for example
 with more runs adds them to the table. --dry_run only prints what there is to do.
 """
 
-import contextlib
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -20,17 +18,15 @@ from infusion_jax.config import Config
 from infusion_jax.drawing import markdown
 from infusion_jax.errors import UserError
 from infusion_jax.sweep import (
+  conductor,
   cost,
-  group_training,
-  ledger,
   overrides,
   ray_jobs,
   tables,
   vmapped,
 )
-from infusion_jax.sweep.group_training import Job, Protocol
-from infusion_jax.sweep.ledger import Folder, Group, Plan
-from infusion_jax.sweep.ray_jobs import Done
+from infusion_jax.sweep.conductor import Conducted
+from infusion_jax.sweep.ledger import Folder, Group, Plan, SweepProtocol
 from infusion_jax.training import signals
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -59,7 +55,7 @@ _TOGETHER = flags.DEFINE_integer(
   " and 1 on CPUs, where every core is a device.",
   lower_bound=0,
 )
-_PROTOCOL = common.dataclass_flags(Protocol)
+_PROTOCOL = common.dataclass_flags(SweepProtocol)
 _RAY = common.dataclass_flags(ray_jobs.Ray)
 
 
@@ -71,32 +67,24 @@ def main(argv: list[str]) -> None:
   protocol, ray = _PROTOCOL(), _RAY()
   folder = Folder(pathlib.Path(_WORKDIR.value))
   wanted = _wanted()
-  group_training.check(wanted)
-  plan = group_training.split(ledger.plan(folder, wanted), _memory())
+  plan = conductor.planned(folder, wanted, _memory())
   print(describe(plan, folder))
   if _DRY_RUN.value:
     return
-  with folder.locked():
-    _train(plan, folder, protocol, ray)
-
-
-def _train(plan: Plan, folder: Folder, protocol: Protocol, ray: ray_jobs.Ray) -> None:
-  """Trains and measures what is not finished yet."""
-  folder.claim(plan.new)
-  todo = _jobs(plan, folder, protocol)
-  done: list[Done] = []
   try:
-    with _engine(ray), signals.asking() as asked:
-      for job in _work(todo, ray, asked):
-        done.append(job)
-        tables.write(folder, _rows(folder, plan, protocol), protocol)
-      finished = [job for job in done if job.error is None]
-      if asked() and len(finished) < len(todo):
-        raise signals.Stopped("stopped; the groups in work have saved their state")
+    found = conductor.conduct(
+      folder,
+      plan,
+      protocol,
+      ray=ray if _ENGINE.value == "ray" else None,
+      together=_TOGETHER.value,
+      progress=_PROGRESS.value,
+      say=lambda text: print(text, file=sys.stderr),
+    )
   except signals.Stopped as stopped:
     print(f"{stopped}; the same command resumes", file=sys.stderr)
     sys.exit(signals.EXIT_CODE)
-  _conclude(folder, plan, protocol, [job for job in done if job.error])
+  _conclude(found, plan, folder)
 
 
 def _wanted() -> list[Config]:
@@ -122,7 +110,7 @@ def _memory() -> int:
 
 def describe(plan: Plan, folder: Folder) -> str:
   """What there is to do, as a table and a sentence."""
-  costs = {group: group_training.group_cost(group) for group in plan.groups}
+  costs = {group: conductor.group_cost(group) for group in plan.groups}
   epoch = {g: costs[g].flops_per_epoch * len(g.configs) for g in plan.groups}
   pace = folder.seconds_per_flop(epoch)
   rows, left = [], 0.0
@@ -177,61 +165,18 @@ def _state(plan: Plan, group: Group) -> str:
   return "begun" if group in plan.begun else "new"
 
 
-def _jobs(plan: Plan, folder: Folder, protocol: Protocol) -> list[Job]:
-  """The groups that are not yet trained and measured."""
-  count = len(plan.groups)
-  return [
-    Job(
-      workdir=str(folder.path.resolve()),
-      group=group,
-      protocol=protocol,
-      progress=_PROGRESS.value and _ENGINE.value == "here",
-      title=f"group {number}/{count} ({group.title})",
-      together=_TOGETHER.value,
-    )
-    for number, group in enumerate(plan.groups, 1)
-    if folder.evaluation(group, protocol) is None
-  ]
-
-
-def _engine(ray: ray_jobs.Ray) -> contextlib.AbstractContextManager[None]:
-  """What has to be there before groups can be handed to it."""
-  return ray_jobs.connected(ray) if _ENGINE.value == "ray" else contextlib.nullcontext()
-
-
-def _work(
-  todo: Sequence[Job], ray: ray_jobs.Ray, asked: Callable[[], bool]
-) -> Iterator[Done]:
-  """Trains and measures; yields jobs as they end."""
-  if _ENGINE.value == "ray":
-    return ray_jobs.on_ray(group_training.run, todo, ray, asked=asked, say=_say)
-  return ray_jobs.here(group_training.run, todo, asked=asked)
-
-
-def _say(text: str) -> None:
-  print(text, file=sys.stderr)
-
-
-def _rows(folder: Folder, plan: Plan, protocol: Protocol) -> list[tables.Row]:
-  return tables.collect(folder, plan.groups, protocol)
-
-
-def _conclude(
-  folder: Folder, plan: Plan, protocol: Protocol, failed: Sequence[Done]
-) -> None:
-  """Writes the table a last time and prints it, with the order of the rates."""
-  rows = _rows(folder, plan, protocol)
-  files = tables.write(folder, rows, protocol)
-  for panel, members in tables.panels(rows).items():
+def _conclude(found: Conducted, plan: Plan, folder: Folder) -> None:
+  """Prints the table, with the order of the rates."""
+  for panel, members in tables.panels(found.rows).items():
     print(f"\n{panel}\n{tables.panel_table(members)}")
   print("\nOrder of the rates, best first:")
-  for panel, members in tables.panels(rows).items():
+  for panel, members in tables.panels(found.rows).items():
     print(f"  {tables.order(panel, members)}")
-  print(f"\nin {folder.path}: {', '.join(files)}; weights under runs/")
-  if failed:
+  print(f"\nin {folder.path}: {', '.join(found.files)}; weights under runs/")
+  if found.failed:
     raise UserError(
-      f"{len(failed)} of {len(plan.groups)} groups failed, the last with:"
-      f" {type(failed[-1].error).__name__}: {failed[-1].error}"
+      f"{len(found.failed)} of {len(plan.groups)} groups failed, the last with:"
+      f" {type(found.failed[-1].error).__name__}: {found.failed[-1].error}"
     )
 
 

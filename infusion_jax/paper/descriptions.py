@@ -84,7 +84,7 @@ class Sweep:
     sources: as those of a run; their configurations are not used.
     panels: by scale.
     changes: of the base configuration, by scale.
-    protocol: how its runs are measured (`sweep.group_training.Protocol`), by scale.
+    protocol: how its runs are measured (`sweep.ledger.SweepProtocol`), by scale.
   """
 
   name: str

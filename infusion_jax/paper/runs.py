@@ -4,22 +4,22 @@ WORKDIR/<scale>/<name>/   the workdir of a run, or of a sweep
 """
 
 import dataclasses
-import functools
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from infusion_jax import datasets, evaluation, model
-from infusion_jax.config import Config, DataConfig
+from infusion_jax import evaluation, model
+from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model
 from infusion_jax.paper.descriptions import Run, Source, Sweep
 from infusion_jax.storage import files
-from infusion_jax.sweep import cost, group_training, ledger, overrides, tables, vmapped
-from infusion_jax.sweep.ledger import TIMING_FILE, Folder, Plan
+from infusion_jax.sweep import conductor, cost, ledger, overrides, tables, vmapped
+from infusion_jax.sweep.ledger import Folder, SweepProtocol
 from infusion_jax.training import loop, workdir
+from infusion_jax.training.epochs import TIMING_FILE
 from infusion_jax.training.state import make_recipe, steps_per_epoch
 
 #: Maps the name of a file of `configs`, such as "cifar10:files", to its values.
@@ -105,7 +105,7 @@ class Table:
 
   run: Sweep
   rows: list[tables.Row]
-  protocol: group_training.Protocol
+  protocol: SweepProtocol
   folder: pathlib.Path
 
 
@@ -136,12 +136,6 @@ def _wanted(config: Config, rates: tuple[float, ...]) -> bool:
   return not rates or overrides.place(config).rate in rates
 
 
-@functools.lru_cache(maxsize=2)
-def load_data(data: DataConfig) -> Dataset:
-  """A data set; the last two are kept."""
-  return datasets.from_config(data)
-
-
 def work(run: Run | Sweep, bench: Bench) -> Work:
   """What there is to train; nothing is computed or written.
 
@@ -151,7 +145,7 @@ def work(run: Run | Sweep, bench: Bench) -> Work:
   if isinstance(run, Sweep):
     return _sweep_work(run, bench)
   config = configs(run, bench)[0]
-  dataset = load_data(config.data)
+  dataset = conductor.load_dataset(config.data)
   one = cost.estimate(make_recipe(config, dataset), dataset).flops_per_epoch
   done, seconds = _timing(bench.folder(run) / TIMING_FILE)
   total = config.train.num_epochs
@@ -180,7 +174,7 @@ def _sweep_work(run: Sweep, bench: Bench) -> Work:
   plan = ledger.plan(folder, wanted)
   left = finished = spent = 0.0
   for group in plan.groups:
-    one = group_training.group_cost(group).flops_per_epoch * len(group.configs)
+    one = conductor.group_cost(group).flops_per_epoch * len(group.configs)
     done, seconds = _timing(folder.group(group) / TIMING_FILE)
     over = group in plan.finished
     left += 0.0 if over else one * max(group.configs[0].train.num_epochs - done, 0)
@@ -210,7 +204,7 @@ def train(run: Run, bench: Bench) -> Trained:
     signals.Stopped: a signal came; the state is saved.
   """
   config = configs(run, bench)[0]
-  dataset = load_data(config.data)
+  dataset = conductor.load_dataset(config.data)
   folder = bench.folder(run)
   if not _is_finished(folder, config, dataset):
     loop.fit(config, dataset, folder, progress=bench.progress)
@@ -245,32 +239,13 @@ def train_sweep(run: Sweep, bench: Bench) -> Table:
   """
   wanted = configs(run, bench)
   folder, protocol = Folder(bench.folder(run)), _protocol(run, bench)
-  group_training.check(wanted)
-  plan = group_training.split(ledger.plan(folder, wanted), cost.capacity())
-  folder.claim(plan.new)
-  for job in _jobs(plan, folder, protocol, bench.progress):
-    group_training.run(job)
-  rows = tables.collect(folder, plan.groups, protocol)
-  tables.write(folder, rows, protocol)
-  return Table(run, rows, protocol, folder.path)
+  plan = conductor.planned(folder, wanted, cost.capacity())
+  found = conductor.conduct(folder, plan, protocol, progress=bench.progress)
+  return Table(run, found.rows, protocol, folder.path)
 
 
-def _protocol(run: Sweep, bench: Bench) -> group_training.Protocol:
-  return group_training.Protocol(**run.protocol[bench.scale])
-
-
-def _jobs(
-  plan: Plan, folder: Folder, protocol: group_training.Protocol, progress: bool
-) -> Iterable[group_training.Job]:
-  for number, group in enumerate(plan.groups, 1):
-    if folder.evaluation(group, protocol) is None:
-      yield group_training.Job(
-        workdir=str(folder.path.resolve()),
-        group=group,
-        protocol=protocol,
-        progress=progress,
-        title=f"group {number}/{len(plan.groups)} ({group.title})",
-      )
+def _protocol(run: Sweep, bench: Bench) -> SweepProtocol:
+  return SweepProtocol(**run.protocol[bench.scale])
 
 
 def described(run: Run | Sweep, bench: Bench) -> dict[str, Any]:
@@ -289,7 +264,7 @@ def facts(run: Run | Sweep, bench: Bench) -> dict[str, Any]:
   """
   all_configs = configs(run, bench)
   source = bench.source(run)
-  dataset = load_data(all_configs[0].data)
+  dataset = conductor.load_dataset(all_configs[0].data)
   spent = work(run, bench)
   found = {
     "title": run.title,
@@ -324,7 +299,7 @@ def _devices(folder: pathlib.Path) -> list[str]:
 def note(run: Run | Sweep, bench: Bench) -> str:
   """What was cut short at this scale, in words: epochs, images, batch."""
   all_configs = configs(run, bench)
-  dataset = load_data(all_configs[0].data)
+  dataset = conductor.load_dataset(all_configs[0].data)
   epochs = _epochs(run, bench)
   many = "s" if epochs != "1" else ""
   batch = all_configs[0].train.batch_size

@@ -146,6 +146,26 @@ class Checkpoints:
     self._check_arrays(step, "training_checksum", training)
     return training
 
+  def newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
+    """The newest checkpoint that is not damaged; damaged ones make room for others.
+
+    Args:
+      read: reads a step, and raises `DamagedError` where that cannot be.
+
+    Returns:
+      The step and what was read; None if there is no checkpoint.
+
+    Raises:
+      DamagedError: that of the newest, if all are damaged.
+    """
+    steps = self.steps()
+    if not steps:
+      return None
+    step, found, damaged = newest_intact(steps, read)
+    for other in damaged:
+      self.set_aside(other)
+    return step, found
+
   def set_aside(self, step: int) -> None:
     """Moves a damaged checkpoint out of the way of the one that will replace it."""
     place = self.folder.with_name(DAMAGED_FOLDER) / str(step)

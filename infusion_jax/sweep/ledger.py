@@ -23,6 +23,7 @@ from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.storage import files, provenance
 from infusion_jax.sweep import overrides
+from infusion_jax.training.epochs import TIMING_FILE
 from infusion_jax.training.workdir import (
   LAUNCHES_FILE,
   LOCK_FILE,
@@ -35,7 +36,31 @@ GROUP_FILE = "group.json"
 RESULTS_FILE = "results.json"
 EVALUATION_FILE = "evaluation.json"
 SAMPLES_FILE = "samples.npz"
-TIMING_FILE = "timing.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepProtocol:
+  """How the runs of a sweep are measured after training.
+
+  Attributes:
+    num_images: of the test split, from its beginning; 0: all.
+    num_chains: infusion chains an image, for the lower bound.
+    seed: decides all noise of the measurements.
+    num_samples: pictures a run, for the rows of table A.1.
+  """
+
+  num_images: int = 0
+  num_chains: int = 10
+  seed: int = 0
+  num_samples: int = 20
+
+  def __post_init__(self) -> None:
+    least = {"num_images": 0, "num_chains": 1, "seed": 0, "num_samples": 1}
+    for name, smallest in least.items():
+      if getattr(self, name) < smallest:
+        raise UserError(
+          f"{name} is {getattr(self, name)}; it must be at least {smallest}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +89,27 @@ class Group:
     first = self.configs[0]
     count = len(self.configs)
     return f"T = {first.chain.num_steps}, {count} run{'s' if count > 1 else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A group to be trained and measured, as it is handed to a worker.
+
+  Attributes:
+    workdir: of the sweep; every worker must reach it.
+    group: the runs.
+    protocol: how to measure them.
+    progress: whether to show progress bars on stderr.
+    title: what progress bars call the group.
+    together: runs that a device computes at once; 0: all, None: chosen for it.
+  """
+
+  workdir: str
+  group: Group
+  protocol: SweepProtocol = SweepProtocol()
+  progress: bool = False
+  title: str = ""
+  together: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +256,7 @@ class Folder:
     rows = [dataclasses.asdict(result) for result in results]
     files.write_json(self.group(group) / RESULTS_FILE, {"runs": rows})
 
-  def evaluation(self, group: Group, protocol: Any) -> dict[str, Any] | None:
+  def evaluation(self, group: Group, protocol: SweepProtocol) -> dict[str, Any] | None:
     """What was measured on test images under a protocol; None if nothing was."""
     path = self.group(group) / EVALUATION_FILE
     if not path.exists():
@@ -219,7 +265,7 @@ class Folder:
     return found["runs"] if found["protocol"] == dataclasses.asdict(protocol) else None
 
   def write_evaluation(
-    self, group: Group, protocol: Any, measured: dict[str, Any]
+    self, group: Group, protocol: SweepProtocol, measured: dict[str, Any]
   ) -> None:
     """Writes down what was measured under a protocol, by run."""
     content = {"protocol": dataclasses.asdict(protocol), "runs": measured}

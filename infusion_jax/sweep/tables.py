@@ -13,12 +13,12 @@ from infusion_jax.drawing import markdown, outputs, plots, tiles
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.storage import files, provenance
 from infusion_jax.sweep import overrides
-from infusion_jax.sweep.group_training import Protocol
 from infusion_jax.sweep.ledger import (
   SAMPLES_FILE,
   Folder,
   Group,
   Result,
+  SweepProtocol,
 )
 from infusion_jax.training import metrics_log
 from infusion_jax.training.state import make_rates
@@ -108,7 +108,9 @@ class Order(NamedTuple):
     return f"{line}; {self.verdict}" if self.verdict else line
 
 
-def collect(folder: Folder, groups: Sequence[Group], protocol: Protocol) -> list[Row]:
+def collect(
+  folder: Folder, groups: Sequence[Group], protocol: SweepProtocol
+) -> list[Row]:
   """The rows of the table, sorted by T, panel and rate; runs in work included."""
   arranged = overrides.arrangement(
     [config for group in groups for config in group.configs]
@@ -128,7 +130,7 @@ def _sort_key(row: Row) -> tuple:
 
 
 def _rows_of(
-  folder: Folder, group: Group, protocol: Protocol, arranged: overrides.Arrangement
+  folder: Folder, group: Group, protocol: SweepProtocol, arranged: overrides.Arrangement
 ) -> list[Row]:
   results = {result.run: result for result in folder.results(group) or []}
   measured = folder.evaluation(group, protocol) or {}
@@ -221,7 +223,7 @@ def _verdict(ranked: Sequence[Row], rows: Sequence[Row], published: float) -> st
   return f"best {best:g}, published best {published:g} ({beside})"
 
 
-def write(folder: Folder, rows: Sequence[Row], protocol: Protocol) -> list[str]:
+def write(folder: Folder, rows: Sequence[Row], protocol: SweepProtocol) -> list[str]:
   """Writes sweep.json, sweep.csv, sweep.md and the pictures.
 
   Args:
@@ -253,7 +255,7 @@ def write(folder: Folder, rows: Sequence[Row], protocol: Protocol) -> list[str]:
   return ["sweep.json", *content, *drawn]
 
 
-def to_json(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
+def to_json(rows: Sequence[Row], protocol: SweepProtocol) -> dict[str, Any]:
   """The whole table, its curves, and how it came about."""
   orders = [order(panel, members) for panel, members in panels(rows).items()]
   return {
@@ -273,7 +275,7 @@ def to_json(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
   }
 
 
-def describe(protocol: Protocol) -> str:
+def describe(protocol: SweepProtocol) -> str:
   """The protocol of the numbers in a sentence."""
   images = f"the first {protocol.num_images}" if protocol.num_images else "all"
   return (
@@ -319,7 +321,7 @@ def _record(row: Row) -> dict[str, Any]:
   }
 
 
-def page(rows: Sequence[Row], protocol: Protocol) -> str:
+def page(rows: Sequence[Row], protocol: SweepProtocol) -> str:
   """The table beside the published one, panel by panel."""
   parts = ["# Sweep\n", f"Protocol: {describe(protocol)}.\n"]
   for panel, members in panels(rows).items():

@@ -4,7 +4,7 @@ Runs of equal recipe differ in arrays alone (`state.Run`), so `vmap` makes one
 program of them: one compilation, one copy of the images, batched matrix
 products. What all runs agree on is not repeated: runs of one seed draw their
 noise once for all of them, and each still sees the very numbers it would alone.
-On CPUs the same program takes the runs of a core in turn (`default_together`).
+On CPUs the same program takes the runs of a core in turn (`chosen_together`).
 """
 
 import contextlib
@@ -101,18 +101,25 @@ def make_mesh(runs: int) -> Mesh | None:
   return jax.make_mesh((count,), ("runs",), (AxisType.Auto,), devices=devices)
 
 
+def filled_up(rows: Sequence[Any]) -> list[Any]:
+  """Rows, the last one repeated until all devices have equal shares."""
+  return [*rows, *rows[-1:] * (-len(rows) % device_count(len(rows)))]
+
+
 def spread(tree: PyTree, mesh: Mesh | None) -> PyTree:
   """Gives every device its share of the rows of a tree, whose leaves are [R, ...]."""
   return jax.device_put(tree, NamedSharding(mesh, _spec(0))) if mesh else tree
 
 
-def default_together() -> int:
-  """How many runs a device computes at once, where nobody says; 0: all its own.
+def chosen_together(asked: int | None) -> int:
+  """How many runs a device computes at once: as asked, or as it should; 0: all its own.
 
   An accelerator is filled by large batched products. A CPU core is filled by a
   single run, whose weights then stay in its cache: there a device takes its runs
   in turn, and devices (one a core, see `use_cores`) work side by side.
   """
+  if asked is not None:
+    return asked
   return 1 if jax.default_backend() == "cpu" else 0
 
 

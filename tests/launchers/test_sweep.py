@@ -11,7 +11,7 @@ from launching import launch, start, tree, wait_for
 
 import infusion_jax
 from infusion_jax.storage import files
-from infusion_jax.sweep import group_training, overrides
+from infusion_jax.sweep import conductor, overrides
 from infusion_jax.sweep import tables as sweep_report
 from infusion_jax.training import signals
 
@@ -42,7 +42,7 @@ def write_config(path, name="tiny", images=0, epochs=2):
 
 @pytest.fixture
 def tiny_data(monkeypatch):
-  monkeypatch.setattr(group_training, "load_dataset", lambda data: runs.dataset())
+  monkeypatch.setattr(conductor, "load_dataset", lambda data: runs.dataset())
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_stopped_sweep_says_how_to_resume(config, tmp_path, monkeypatch):
   def stopped(job):
     raise signals.Stopped("stopped at step 7 of group g, which is saved")
 
-  monkeypatch.setattr(group_training, "run", stopped)
+  monkeypatch.setattr(conductor, "run", stopped)
   workdir = tmp_path / "sweep"
   result = launch("sweep", f"--config={config}", f"--workdir={workdir}", *_SHORT)
   assert result.returncode == 75

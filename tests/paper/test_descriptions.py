@@ -11,7 +11,8 @@ from infusion_jax.paper.recipes import LAYOUTS
 from infusion_jax.paper.runs import Bench
 from infusion_jax.paper.targets import BOOK
 from infusion_jax.storage import published_numbers
-from infusion_jax.sweep import group_training, overrides
+from infusion_jax.sweep import overrides
+from infusion_jax.sweep.ledger import SweepProtocol
 
 
 def test_every_table_and_figure_of_the_thesis_has_a_target():
@@ -57,7 +58,7 @@ def test_configurations_are_valid_at_every_scale(everything, scale):
       assert len(found) == 1
       continue
     assert len({overrides.identity(config) for config in found}) == len(found)
-    group_training.Protocol(**run.protocol[scale])
+    SweepProtocol(**run.protocol[scale])
     for panel in run.panels[scale]:
       for rate in panel.rates:
         assert any(overrides.place(config).rate == rate for config in found), rate

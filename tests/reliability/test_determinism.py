@@ -6,7 +6,7 @@ import pytest
 import runs
 
 import infusion_jax
-from infusion_jax.training import loop
+from infusion_jax.training import epochs, loop
 
 
 def fit(folder, progress=False, **train):
@@ -43,7 +43,7 @@ def test_what_is_shown_and_kept_changes_nothing(plain, options, tmp_path):
 
 
 def test_chunks_of_any_length_change_nothing(plain, tmp_path, monkeypatch):
-  monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0.0)
+  monkeypatch.setattr(epochs.Training, "chunk_seconds", 0.0)
   assert_same(plain, tmp_path / "run", fit(tmp_path / "run"))
 
 

@@ -15,7 +15,7 @@ from reliability import processes
 import infusion_jax
 from infusion_jax.errors import UserError
 from infusion_jax.storage import checkpoints
-from infusion_jax.training import loop, metrics_log
+from infusion_jax.training import epochs, loop, metrics_log, workdir
 
 
 def fit(folder, **train):
@@ -84,9 +84,9 @@ def test_no_space_for_any_file(name, tmp_path, monkeypatch):
 
   patched = {
     "metrics": (metrics_log.MetricsWriter, "write"),
-    "timing": (loop, "_note_time"),
-    "launches": (loop.workdir.files, "append_json"),
-    "config": (loop.workdir.files, "write_json"),
+    "timing": (epochs, "_note_time"),
+    "launches": (workdir.files, "append_json"),
+    "config": (workdir.files, "write_json"),
   }
   with monkeypatch.context() as patch:
     patch.setattr(*patched[name], full)
@@ -124,15 +124,15 @@ def test_a_read_only_disk(small_disk):
 
 def test_a_workdir_removed_during_training(tmp_path, monkeypatch):
   folder = tmp_path / "run"
-  measure = loop._measure
+  measure = loop._SingleRun._measure
 
-  def remove(session, state, epoch):
+  def remove(training, state, epoch):
     if epoch == 2:
       folder.rename(tmp_path / "elsewhere")
-    return measure(session, state, epoch)
+    return measure(training, state, epoch)
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop, "_measure", remove)
+    patch.setattr(loop._SingleRun, "_measure", remove)
     with pytest.raises(UserError, match=r"run was removed or renamed during training"):
       fit(folder, num_epochs=4)
   assert not folder.exists()

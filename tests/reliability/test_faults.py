@@ -15,9 +15,8 @@ import infusion_jax
 from infusion_jax.datasets import Dataset, cache
 from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.model import load
-from infusion_jax.sweep import group_training, ledger, overrides, tables
-from infusion_jax.sweep.group_training import Job
-from infusion_jax.sweep.ledger import Folder, Group
+from infusion_jax.sweep import conductor, ledger, overrides, tables
+from infusion_jax.sweep.ledger import Folder, Group, Job, SweepProtocol
 from infusion_jax.training import loop, metrics_log
 
 #: Every change of a folder at full length, else one in so many.
@@ -106,8 +105,8 @@ def test_evaluation(trained, tmp_path, metric):
 
 def test_sweep(tmp_path, monkeypatch):
   """Two groups, their table and the weights of their runs."""
-  monkeypatch.setattr(group_training, "load_dataset", lambda data: runs.dataset())
-  protocol = group_training.Protocol(num_images=10, num_chains=2, num_samples=3)
+  monkeypatch.setattr(conductor, "load_dataset", lambda data: runs.dataset())
+  protocol = SweepProtocol(num_images=10, num_chains=2, num_samples=3)
   groups = [
     Group(
       tuple(
@@ -127,7 +126,7 @@ def test_sweep(tmp_path, monkeypatch):
       place.claim(groups)
       for group in groups:
         if place.evaluation(group, protocol) is None:
-          group_training.run(Job(str(place.path), group, protocol, progress=False))
+          conductor.run(Job(str(place.path), group, protocol, progress=False))
         tables.write(place, tables.collect(place, groups, protocol), protocol)
 
   def result(folder: pathlib.Path):

@@ -17,11 +17,10 @@ import infusion_jax
 from infusion_jax import random, sampling
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
-from infusion_jax.sweep import cost, group_training, ledger, vmapped
+from infusion_jax.sweep import conductor, cost, group_training, ledger, vmapped
 from infusion_jax.sweep import overrides as sweeps
-from infusion_jax.sweep.group_training import Job, Protocol
-from infusion_jax.sweep.ledger import Folder, Group, Plan
-from infusion_jax.training import loop, metrics_log, signals
+from infusion_jax.sweep.ledger import Folder, Group, Job, Plan, SweepProtocol
+from infusion_jax.training import epochs, loop, metrics_log, signals
 from infusion_jax.training.state import (
   initial_state,
   make_recipe,
@@ -29,14 +28,14 @@ from infusion_jax.training.state import (
 )
 
 DATA = runs.dataset()
-PROTOCOL = Protocol(num_images=10, num_chains=2, num_samples=3)
+PROTOCOL = SweepProtocol(num_images=10, num_chains=2, num_samples=3)
 RATES = (0.05, 0.1, 0.2)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny_data():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(group_training, "load_dataset", lambda data: DATA)
+    patch.setattr(conductor, "load_dataset", lambda data: DATA)
     yield
 
 
@@ -60,7 +59,7 @@ def of_everything(learning_rates, **train):
 def train(path, group, together=0):
   folder = Folder(pathlib.Path(path))
   folder.claim([group])
-  group_training.run(Job(str(path), group, PROTOCOL, together=together))
+  conductor.run(Job(str(path), group, PROTOCOL, together=together))
   return folder
 
 
@@ -168,13 +167,13 @@ def test_runs_of_different_rates_are_as_if_alone(rates, tmp_path):
 
 def test_runs_of_different_everything_end_as_if_alone(tmp_path, capsys, monkeypatch):
   # The second run starts from infinity, the third learns nothing.
-  def poisoned(*arguments):
-    step, state, ended = latest(*arguments)
+  def poisoned(group):
+    step, state = latest(group)
     parameters = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.inf), state.parameters)
-    return step, state._replace(parameters=parameters), ended
+    return step, state._replace(parameters=parameters)
 
-  latest = group_training._latest
-  monkeypatch.setattr(group_training, "_latest", poisoned)
+  latest = group_training._Group.latest
+  monkeypatch.setattr(group_training._Group, "latest", poisoned)
   group = of_everything([1e-3, 2e-3, 0.0], num_epochs=5, patience=2)
   folder = train(tmp_path / "sweep", group)
   good, diverged, stalled = folder.results(group)
@@ -217,22 +216,22 @@ def test_another_protocol_measures_again_without_training(rates):
   before = (folder.group(group) / metrics_log.FILE).read_bytes()
   other = dataclasses.replace(PROTOCOL, num_images=5)
   first = folder.evaluation(group, PROTOCOL)
-  group_training.run(Job(str(folder.path), group, other, together=0))
+  conductor.run(Job(str(folder.path), group, other, together=0))
   second = folder.evaluation(group, other)
   assert second.keys() == first.keys() and second != first
   assert (folder.group(group) / metrics_log.FILE).read_bytes() == before
-  group_training.run(Job(str(folder.path), group, PROTOCOL, together=0))
+  conductor.run(Job(str(folder.path), group, PROTOCOL, together=0))
   assert folder.evaluation(group, PROTOCOL) == first
 
 
 def test_killed_after_an_epoch_and_launched_again(rates, tmp_path, monkeypatch):
-  def killed(session, epoch, seconds):
+  def killed(folder, epoch, seconds):
     if epoch == 3:
       raise MemoryError("killed")
 
   folder, group = rates
   with monkeypatch.context() as patch:
-    patch.setattr(group_training, "_note_time", killed)
+    patch.setattr(epochs, "_note_time", killed)
     with pytest.raises(MemoryError):
       train(tmp_path, group)
   assert ledger.plan(Folder(tmp_path), group.configs).begun == (group,)
@@ -251,8 +250,8 @@ def test_stopped_in_the_middle_of_an_epoch_and_launched_again(
 
   folder, group = rates
   with monkeypatch.context() as patch:
-    patch.setattr(group_training.tqdm.tqdm, "update", update)
-    patch.setattr(group_training, "_CHUNK_SECONDS", 0.0)
+    patch.setattr(epochs.tqdm.tqdm, "update", update)
+    patch.setattr(group_training._Group, "chunk_seconds", 0.0)
     with pytest.raises(signals.Stopped, match="step 6 of group"):
       train(tmp_path, group)
   assert_same_table(folder, train(tmp_path, group), group)
@@ -308,14 +307,14 @@ def test_groups_in_training_stay_as_they_are(tmp_path):
 
 def test_a_group_is_cut_where_it_would_not_fit():
   group = of_rates((0.05, 0.1, 0.15, 0.2, 0.25))
-  one = group_training.group_cost(group)
+  one = conductor.group_cost(group)
   limit = one.data_bytes + 2 * one.run_bytes
-  parts = group_training.split(Plan(new=(group,)), limit).new
+  parts = conductor.split(Plan(new=(group,)), limit).new
   assert [len(part.configs) for part in parts] == [2, 1, 2]
   assert sum((part.configs for part in parts), ()) == group.configs
-  assert group_training.split(Plan(new=(group,)), 10 * limit).new == (group,)
+  assert conductor.split(Plan(new=(group,)), 10 * limit).new == (group,)
   with pytest.raises(UserError, match=r"limited to .* GB; one run with T = 3 needs"):
-    group_training.split(Plan(new=(group,)), one.data_bytes)
+    conductor.split(Plan(new=(group,)), one.data_bytes)
 
 
 def test_a_split_group_gives_the_same_table(rates, tmp_path):
@@ -385,7 +384,7 @@ def test_damaged_files_end_with_one_sentence(tmp_path):
 )
 def test_wrong_runs_are_found_before_any_work(change, told):
   with pytest.raises(UserError, match=told):
-    group_training.check([sweeps.apply(runs.config(), change)])
+    conductor.check([sweeps.apply(runs.config(), change)])
 
 
 @pytest.mark.parametrize(
@@ -394,7 +393,7 @@ def test_wrong_runs_are_found_before_any_work(change, told):
 )
 def test_wrong_protocols_are_refused(values, told):
   with pytest.raises(UserError, match=told):
-    Protocol(**values)
+    SweepProtocol(**values)
 
 
 _ON_DEVICES = """
@@ -402,18 +401,17 @@ import sys, pathlib
 import jax
 import runs
 from infusion_jax.sweep import overrides as sweeps
-from infusion_jax.sweep import group_training
-from infusion_jax.sweep.ledger import Folder, Group
-from infusion_jax.sweep.group_training import Job, Protocol
+from infusion_jax.sweep import conductor
+from infusion_jax.sweep.ledger import Folder, Group, Job, SweepProtocol
 
 assert jax.local_device_count() == {devices}
-group_training.load_dataset = lambda data: runs.dataset()
+conductor.load_dataset = lambda data: runs.dataset()
 base = runs.config(num_epochs=4)
 group = Group(tuple(sweeps.configs(base, sweeps.sweep("chain.omega", {rates}))))
 folder = Folder(pathlib.Path(sys.argv[1]))
 folder.claim([group])
-protocol = Protocol(num_images=10, num_chains=2, num_samples=3)
-group_training.run(Job(sys.argv[1], group, protocol, together={together}))
+protocol = SweepProtocol(num_images=10, num_chains=2, num_samples=3)
+conductor.run(Job(sys.argv[1], group, protocol, together={together}))
 """
 
 

@@ -15,7 +15,14 @@ from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import Checkpoints
-from infusion_jax.training import loop, metrics_log, programs, signals, snapshot
+from infusion_jax.training import (
+  epochs,
+  loop,
+  metrics_log,
+  programs,
+  signals,
+  snapshot,
+)
 from infusion_jax.training.state import make_recipe, make_run
 
 
@@ -78,8 +85,8 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed(
       os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop.tqdm.tqdm, "update", update)
-    patch.setattr(loop, "_CHUNK_SECONDS", 0.0)
+    patch.setattr(epochs.tqdm.tqdm, "update", update)
+    patch.setattr(epochs.Training, "chunk_seconds", 0.0)
     with pytest.raises(signals.Stopped, match="step 6"):
       fit(tmp_path / "stopped", num_epochs=6)
   fit(tmp_path / "stopped", num_epochs=6)
