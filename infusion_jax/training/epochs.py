@@ -1,0 +1,186 @@
+"""The host's loop, written once: epochs, chunks of steps, signals, saving, time.
+
+What is trained is a `Training`: one run (`loop`), or a group of runs as one program
+(`sweep.group_training`). Order of an epoch: steps, measure, write metrics, draw
+pictures, save. Step counter, state and data cursor therefore always agree, and a
+run resumed from any checkpoint ends with the very bits of an undisturbed one.
+"""
+
+import abc
+import pathlib
+import time
+from collections.abc import Callable
+
+import tqdm
+
+from infusion_jax.storage import files
+from infusion_jax.storage.checkpoints import Checkpoints
+from infusion_jax.training import hosts, signals
+from infusion_jax.training.metrics_log import MetricsWriter, Silent
+from infusion_jax.training.nonfinite import NonFiniteError
+from infusion_jax.training.state import TrainState
+
+TIMING_FILE = "timing.jsonl"
+
+
+class Training(abc.ABC):
+  """What is trained in one launch; a subclass says what a step and an epoch's end are.
+
+  Attributes:
+    folder: of metrics, times and checkpoints.
+    checkpoints: open for writing.
+    asked: whether a signal came.
+    per_epoch: steps of an epoch.
+    num_epochs: to be trained.
+    writer: of metrics.
+    bar: progress in steps; None before `begin`.
+    chunk: steps until the next look at signals and progress bar.
+  """
+
+  #: Seconds that a chunk of steps should take.
+  chunk_seconds = 1.0
+  #: What is stopped, in the sentence that says so.
+  name = ""
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    checkpoints: Checkpoints,
+    asked: Callable[[], bool],
+    *,
+    per_epoch: int,
+    num_epochs: int,
+    progress: bool = True,
+    title: str | None = None,
+    tensorboard: bool = False,
+  ) -> None:
+    """Opens nothing yet; see `begin`."""
+    self.folder = folder
+    self.checkpoints = checkpoints
+    # A signal to one process stops all.
+    self.asked = lambda: hosts.any_of(asked())
+    self.per_epoch = per_epoch
+    self.num_epochs = num_epochs
+    self.writer: MetricsWriter | Silent = Silent()
+    self.bar: tqdm.tqdm | None = None
+    self.chunk = 1
+    self._shown = progress and hosts.is_first()
+    self._title = title
+    self._tensorboard = tensorboard
+
+  @abc.abstractmethod
+  def latest(self) -> tuple[int, TrainState]:
+    """Step and state of the last checkpoint, or of the beginning."""
+
+  @abc.abstractmethod
+  def advance(self, state: TrainState, most: int) -> tuple[TrainState, int]:
+    """Takes at most so many steps of one epoch, and says how many.
+
+    Raises:
+      NonFiniteError: a number was not finite, which `recover` deals with.
+    """
+
+  @abc.abstractmethod
+  def end_epoch(self, state: TrainState, epoch: int) -> TrainState:
+    """Measures, writes metrics, draws, and saves where that is due."""
+
+  @abc.abstractmethod
+  def over(self, state: TrainState, epoch: int) -> bool:
+    """Whether nothing is left to train after so many epochs."""
+
+  @abc.abstractmethod
+  def save(self, state: TrainState, epoch: int) -> None:
+    """Saves in the middle of an epoch."""
+
+  def recover(self, error: NonFiniteError) -> None:
+    """Makes another attempt possible, or raises what ends training."""
+    raise error
+
+  def begin(self) -> TrainState:
+    """The last state, with metrics and progress bar set to its step."""
+    step, state = self.latest()
+    self.writer.close()
+    self.writer = (
+      hosts.on_first(
+        lambda: MetricsWriter(self.folder, step, tensorboard=self._tensorboard)
+      )
+      or Silent()
+    )
+    if self.bar is None:
+      self.bar = tqdm.tqdm(
+        total=self.num_epochs * self.per_epoch,
+        initial=step,
+        unit="step",
+        desc=self._title,
+        disable=not self._shown,
+      )
+    else:
+      self.bar.reset()
+      self.bar.update(step)
+    return state
+
+  def close(self) -> None:
+    """Closes files and progress bar."""
+    if self.bar is not None:
+      self.bar.close()
+    self.writer.close()
+    self.checkpoints.close()
+
+
+def train(training: Training) -> TrainState:
+  """Trains epoch by epoch to the end, from the last checkpoint if there is one.
+
+  Raises:
+    signals.Stopped: a signal came; the state is saved.
+    UserError: training met a number that is not finite.
+  """
+  while True:
+    state = training.begin()
+    try:
+      return _epochs(training, state)
+    except NonFiniteError as error:
+      training.recover(error)
+
+
+def _epochs(training: Training, state: TrainState) -> TrainState:
+  epoch = int(state.step) // training.per_epoch
+  while not training.over(state, epoch):
+    began = time.perf_counter()
+    state = _steps_of_epoch(training, state)
+    epoch += 1
+    state = training.end_epoch(state, epoch)
+    if hosts.is_first():
+      _note_time(training.folder, epoch, time.perf_counter() - began)
+  return state
+
+
+def _steps_of_epoch(training: Training, state: TrainState) -> TrainState:
+  """The steps left in the current epoch, in chunks of about equal time."""
+  left = training.per_epoch - int(state.step) % training.per_epoch
+  while left:
+    if training.asked():
+      _stop(training, state)
+    began = time.perf_counter()
+    state, size = training.advance(state, min(training.chunk, left))
+    state.failed.block_until_ready()
+    # All processes take equally many steps.
+    seconds = hosts.of_first(time.perf_counter() - began)
+    fitting = int(training.chunk_seconds * size / seconds)
+    training.chunk = max(1, min(2 * training.chunk, fitting))
+    training.bar.update(size)
+    left -= size
+  return state
+
+
+def _stop(training: Training, state: TrainState) -> None:
+  """Saves, perhaps in the middle of an epoch, and gives up to be resumed."""
+  step = int(state.step)
+  if hosts.of_first(step not in training.checkpoints.steps()):
+    training.save(state, step // training.per_epoch)
+  raise signals.Stopped(f"stopped at step {step}{training.name}, which is saved")
+
+
+def _note_time(folder: pathlib.Path, epoch: int, seconds: float) -> None:
+  """Wall times have a file of their own: metrics are the same at every repeat."""
+  row = {"epoch": epoch, "seconds": round(seconds, 3)}
+  files.append_json(folder / TIMING_FILE, row)

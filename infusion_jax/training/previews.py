@@ -1,0 +1,56 @@
+"""What is looked at while a run trains: pictures, chains, Parzen estimates."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infusion_jax import pixels, random, sampling
+from infusion_jax.datasets import Dataset
+from infusion_jax.drawing import plots
+from infusion_jax.metrics import parzen
+from infusion_jax.networks import Network
+from infusion_jax.sampling import Weights
+
+Array = jax.Array
+PyTree = Any
+
+FOLDER = "samples"
+_IMAGES = 64
+_CHAINS = 8
+
+
+def draw(
+  workdir: pathlib.Path, network: Network, weights: Weights, key: Array, epoch: int
+) -> None:
+  """A grid of sample means and a strip of chains, under `samples/`."""
+  folder = workdir / FOLDER
+  folder.mkdir(exist_ok=True)
+  keys = jax.random.split(random.named(key, "preview"), _IMAGES)
+  chains = _chains(network, weights, keys, network.num_steps)
+  grid = plots.grid(np.asarray(chains.means[-1]))
+  plots.save(folder / f"epoch_{epoch:05d}_samples.png", grid)
+  rows = np.asarray(chains.means[:, :_CHAINS]).swapaxes(0, 1)
+  plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
+
+
+_chains = jax.jit(sampling.chains, static_argnums=(0, 3))
+
+
+def parzen_estimate(
+  network: Network, weights: Weights, key: Array, dataset: Dataset, num_samples: int
+) -> dict[str, float]:
+  """The Parzen estimate of the validation images, and its error, in nats per image.
+
+  The chains are the same for the same key: a curve over epochs then shows the
+  training alone.
+  """
+  keys = jax.random.split(random.named(key, "parzen"), num_samples)
+  means = np.concatenate(
+    list(sampling.means(network, weights, keys, network.num_steps))
+  )
+  clean = pixels.scaled(jnp.asarray(dataset.validation), dataset.levels)
+  found = parzen.evaluate(np.asarray(clean), means)
+  return {"parzen": found.mean, "parzen_error": found.standard_error}
