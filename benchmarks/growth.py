@@ -21,7 +21,7 @@ from absl import app, flags
 
 from benchmarks import timing
 from benchmarks.workloads import Ours, Size
-from infusion_jax.drawing import markdown, plots
+from infusion_jax.drawing import line_plots, markdown, plots
 from infusion_jax.storage import files, provenance
 from infusion_jax.training import programs
 
@@ -65,7 +65,7 @@ def measure(
 
 
 def figure(found: Numbers) -> np.ndarray:
-  """Time against work, both relative to the smallest; see `plots.curves`."""
+  """Time against work, both relative to the smallest; see `line_plots.curves`."""
   lines = {
     name: (row["work_ratio"], row["time_ratio"])
     for name, row in found.items()
@@ -78,7 +78,7 @@ def figure(found: Numbers) -> np.ndarray:
     f" T = {memory['T'][0]}, {memory['temporary_bytes'][-1] / 2**20:.1f} MiB at"
     f" T = {memory['T'][-1]}"
   )
-  return plots.curves(
+  return line_plots.curves(
     {"in proportion": ([1, most], [1, most]), **lines},
     "matrix products of a training step, relative to the smallest",
     "time of a step, likewise",

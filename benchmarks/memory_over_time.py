@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import line_plots, plots
 from infusion_jax.storage import files, provenance
 from infusion_jax.training import signals
 
@@ -110,7 +110,7 @@ def _write(found: dict[str, Any], times: np.ndarray, sizes: np.ndarray) -> None:
   }
   content = {**found, **rows, "provenance": provenance.describe()}
   files.write_json(folder / "memory_over_time.json", content)
-  picture = plots.curves(
+  picture = line_plots.curves(
     {"training": (times / 60, sizes / 2**20)},
     "minutes",
     "resident memory (MiB)",

@@ -17,14 +17,7 @@ from experiments import common
 from infusion_jax.config import Config
 from infusion_jax.drawing import markdown
 from infusion_jax.errors import UserError
-from infusion_jax.sweep import (
-  conductor,
-  cost,
-  overrides,
-  ray_jobs,
-  tables,
-  vmapped,
-)
+from infusion_jax.sweep import conductor, cost, overrides, ray_jobs, tables, vmapped
 from infusion_jax.sweep.conductor import Conducted
 from infusion_jax.sweep.ledger import Folder, Group, Plan, SweepProtocol
 from infusion_jax.training import signals

@@ -32,12 +32,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from infusion_jax import random
-from infusion_jax.gaussian import (
-  Draw,
-  Gaussian,
-  mixture_sample,
-  sample,
-)
+from infusion_jax.gaussian import Draw, Gaussian, mixture_sample, sample
 
 Array = jax.Array
 PyTree = Any
@@ -252,8 +247,6 @@ def infuse(key: Array, markov: MarkovChain, x: Array, **options: Any) -> Result:
 def generate(key: Array, markov: MarkovChain, count: int, **options: Any) -> Result:
   """Runs the model chain from the prior (section 3.3.2).
 
-  For more steps than the model was trained with its `steps` are `extended`.
-
   Args:
     key: one key, or [B] keys.
     markov: the chain.
@@ -277,10 +270,7 @@ def clamp(
     markov: the chain.
     image: [B, H, W, C].
     known: [B, H, W, 1] or broadcastable, True where a pixel is known.
-    **options: `fold`, `initial`, `record` of `run`.
-
-  Returns:
-    The result of `run`; its prediction is not clamped.
+    **options: `fold`, `initial`, `record` of `run`, whose prediction is not clamped.
   """
   keys = random.steps(key, markov.num_steps)
   return _run(keys, markov, image.shape[0], clamping(image, known), **options)

@@ -11,14 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, schedules
-from infusion_jax.chain import (
-  Infusion,
-  MarkovChain,
-  Operator,
-  Parameters,
-  Step,
-  Visit,
-)
+from infusion_jax.chain import Infusion, MarkovChain, Operator, Parameters, Step, Visit
 from infusion_jax.gaussian import Gaussian
 
 Array = jax.Array
@@ -89,14 +82,9 @@ def denoising(
     weights: [T]; None: t / T, as in the thesis (`schedules.loss_weights`).
     with_terms: also evaluate the bound's terms on the way (more arithmetic).
     unroll: of the `MarkovChain`.
-
-  Returns:
-    The criterion.
   """
-
   num_steps = len(infusion.rates)
-  if weights is None:
-    weights = jnp.asarray(schedules.loss_weights(num_steps))
+  weights = schedules.loss_weights(num_steps) if weights is None else weights
 
   def step_loss(shared, own, index, weight, z):
     p, report = operator(shared, Step(own, index), z)
@@ -104,10 +92,9 @@ def denoising(
     return -weight * total / x.size, (p, report)
 
   def transition(step, z):
-    own, index, weight = step
     (loss, (p, report)), gradient = jax.value_and_grad(
       step_loss, argnums=(0, 1), has_aux=True
-    )(parameters.shared, own, index, weight, z)
+    )(parameters.shared, *step, z)
     return p, (loss, *gradient, report)
 
   def fold(total, visit):
@@ -119,7 +106,7 @@ def denoising(
     return own, report, (log_ratio(visit, x, infusion) if with_terms else None)
 
   zero = jnp.zeros((), x.dtype), jax.tree.map(jnp.zeros_like, parameters.shared)
-  steps = (parameters.per_step, jnp.arange(num_steps), weights)
+  steps = (parameters.per_step, jnp.arange(num_steps), jnp.asarray(weights))
   markov = MarkovChain(transition, steps, infusion, unroll)
   prediction, (loss, shared), (own, report, ratios) = chain.infuse(
     key, markov, x, fold=fold, initial=zero, record=record
@@ -154,9 +141,6 @@ def lower_bound(
     infusion: prior, rates and target variance.
     with_terms: return the terms, which are computed in any case.
     unroll: of the `MarkovChain`.
-
-  Returns:
-    The criterion.
   """
   index = jnp.arange(len(infusion.rates))
 

@@ -9,11 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from infusion_jax.datasets import paths, splits
-from infusion_jax.datasets.dataset import (
-  MAX_LEVELS,
-  Dataset,
-  check_levels,
-)
+from infusion_jax.datasets.dataset import MAX_LEVELS, Dataset, check_levels
 from infusion_jax.errors import UserError
 
 _HEADER_READERS = {

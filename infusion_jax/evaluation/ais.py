@@ -16,12 +16,7 @@ from infusion_jax.evaluation.session import Session, metric
 from infusion_jax.likelihood.annealing import driver as annealing
 from infusion_jax.likelihood.annealing import hmc
 from infusion_jax.likelihood.annealing.driver import Annealing, Stage
-from infusion_jax.likelihood.annealing.estimator import (
-  Progress,
-  Schedule,
-  State,
-  Trace,
-)
+from infusion_jax.likelihood.annealing.estimator import Progress, Schedule, State, Trace
 from infusion_jax.storage import files
 
 Array = jax.Array

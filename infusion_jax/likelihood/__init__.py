@@ -11,16 +11,8 @@ from infusion_jax.likelihood.isotropic import (
   search_output_variance,
   with_output_variance,
 )
-from infusion_jax.likelihood.proposal import (
-  proposal_grid,
-  tune_proposal,
-)
-from infusion_jax.likelihood.summary import (
-  Gap,
-  Summary,
-  bits_per_dimension,
-  summarize,
-)
+from infusion_jax.likelihood.proposal import proposal_grid, tune_proposal
+from infusion_jax.likelihood.summary import Gap, Summary, bits_per_dimension, summarize
 
 __all__ = [
   "Estimates",

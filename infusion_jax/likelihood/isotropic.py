@@ -242,10 +242,14 @@ def search_output_variance(
     return _Scores(*(np.concatenate(v, -1).mean(-1) for v in zip(*parts, strict=True)))
 
   first = run(coarse.astype(np.float32))
-  closed_form = float(first.residual)
-  fine = np.append(_around(coarse, int(first.importance.argmax())), closed_form)
+  around = _around(coarse, int(first.importance.argmax()))
+  fine = np.append(around, float(first.residual))
   second = run(fine.astype(np.float32))
-  values = np.concatenate([coarse, fine])
+  return _search(np.concatenate([coarse, fine]), first, second)
+
+
+def _search(values: np.ndarray, first: _Scores, second: _Scores) -> Search:
+  """Both passes in one table; the closed form is the last value of the second."""
   estimates = np.concatenate([first.importance, second.importance])
   best = int(estimates.argmax())
   order = np.argsort(values, kind="stable")
@@ -253,7 +257,7 @@ def search_output_variance(
     values[order],
     np.concatenate([first.bound, second.bound])[order],
     estimates[order],
-    closed_form,
+    float(first.residual),
     float(second.importance[-1]),
     float(values[best]),
     float(estimates[best]),

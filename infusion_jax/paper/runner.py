@@ -15,13 +15,7 @@ from infusion_jax.drawing import markdown
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import stop_if
 from infusion_jax.paper import records, runs
-from infusion_jax.paper.descriptions import (
-  Book,
-  Run,
-  Sweep,
-  Target,
-  fingerprint,
-)
+from infusion_jax.paper.descriptions import Book, Run, Sweep, Target, fingerprint
 from infusion_jax.paper.materials import Materials
 from infusion_jax.paper.recipes import LAYOUTS
 from infusion_jax.paper.runs import Bench, Table, Trained, Work

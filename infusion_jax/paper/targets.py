@@ -7,14 +7,7 @@ they are there, `tensorflow_datasets/` with cifar10 and celeb_a as prepared by
 experiments.prepare_data, and TFD_48x48.mat.
 """
 
-from infusion_jax.paper.descriptions import (
-  Book,
-  Panel,
-  Run,
-  Source,
-  Sweep,
-  Target,
-)
+from infusion_jax.paper.descriptions import Book, Panel, Run, Source, Sweep, Target
 
 _TFDS = ("tensorflow_datasets",)
 

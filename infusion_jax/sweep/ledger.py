@@ -24,11 +24,7 @@ from infusion_jax.errors import UserError
 from infusion_jax.storage import files, provenance
 from infusion_jax.sweep import overrides
 from infusion_jax.training.epochs import TIMING_FILE
-from infusion_jax.training.workdir import (
-  LAUNCHES_FILE,
-  LOCK_FILE,
-  unwritable,
-)
+from infusion_jax.training.workdir import LAUNCHES_FILE, LOCK_FILE, unwritable
 
 FORMAT_VERSION = 1
 

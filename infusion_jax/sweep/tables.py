@@ -9,17 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infusion_jax.config import Config, value_of
-from infusion_jax.drawing import markdown, outputs, plots, tiles
+from infusion_jax.drawing import line_plots, markdown, outputs, plots, tiles
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.storage import files, provenance
 from infusion_jax.sweep import overrides
-from infusion_jax.sweep.ledger import (
-  SAMPLES_FILE,
-  Folder,
-  Group,
-  Result,
-  SweepProtocol,
-)
+from infusion_jax.sweep.ledger import SAMPLES_FILE, Folder, Group, Result, SweepProtocol
 from infusion_jax.training import metrics_log
 from infusion_jax.training.state import make_rates
 
@@ -371,7 +365,7 @@ def figure(by_panel: dict[str, list[Row]]) -> Picture | None:
     series = {row.place.label: row.curve for row in rows if row.curve[0]}
     if series:
       drawn.append(
-        plots.curves(
+        line_plots.curves(
           series,
           "epoch",
           "validation bound (nats)",

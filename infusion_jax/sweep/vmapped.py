@@ -24,12 +24,7 @@ from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
 from infusion_jax.training import programs
-from infusion_jax.training.state import (
-  Recipe,
-  Run,
-  TrainState,
-  initial_state,
-)
+from infusion_jax.training.state import Recipe, Run, TrainState, initial_state
 
 Array = jax.Array
 PyTree = Any

@@ -21,13 +21,7 @@ from infusion_jax.chain import Infusion, MarkovChain, Parameters
 from infusion_jax.networks import Network
 from infusion_jax.objectives import Criterion, Terms
 from infusion_jax.training import devices
-from infusion_jax.training.state import (
-  Best,
-  Recipe,
-  Run,
-  Totals,
-  TrainState,
-)
+from infusion_jax.training.state import Best, Recipe, Run, Totals, TrainState
 
 Array = jax.Array
 PyTree = Any

@@ -7,12 +7,7 @@ import jax.numpy as jnp
 
 from infusion_jax.storage import weights
 from infusion_jax.storage.checkpoints import Checkpoints
-from infusion_jax.training.state import (
-  Recipe,
-  Run,
-  TrainState,
-  initial_state,
-)
+from infusion_jax.training.state import Recipe, Run, TrainState, initial_state
 
 PyTree = Any
 

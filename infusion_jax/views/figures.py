@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import line_plots, plots
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.errors import UserError
 from infusion_jax.metrics.neighbors import Neighbors, nearest
@@ -164,7 +164,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str = "") -> Pictu
   if not bounds:
     raise UserError("metrics.jsonl holds no bound yet; the first epoch's end brings it")
   estimates = metrics_log.series(rows, "parzen")
-  return plots.curves(
+  return line_plots.curves(
     bounds,
     "epoch",
     "lower bound (nats per image)",

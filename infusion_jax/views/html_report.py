@@ -16,7 +16,7 @@ import numpy as np
 
 from infusion_jax import evaluation, pixels
 from infusion_jax.datasets import Dataset
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import line_plots, plots
 from infusion_jax.drawing.tiles import Picture, to_pil
 from infusion_jax.model import Model, keys_of
 from infusion_jax.storage import provenance
@@ -177,7 +177,7 @@ def _curves(folder: pathlib.Path) -> str:
     return paragraph(f"There is no {metrics_log.FILE} in this folder.")
   drawn = [figure(figures.training_curves(rows), "Bound by epoch.")]
   if loss := metrics_log.series(rows, "loss"):
-    lines = plots.curves(loss, "epoch", "loss", clip_low_quantile=0.05)
+    lines = line_plots.curves(loss, "epoch", "loss", clip_low_quantile=0.05)
     drawn.append(figure(lines, "Loss by epoch."))
   return "\n".join(drawn)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from infusion_jax import datasets
 from infusion_jax.config import DataConfig
-from infusion_jax.datasets import images, splits
+from infusion_jax.datasets import images, listing, splits
 from infusion_jax.datasets.geometry import Geometry
 from infusion_jax.errors import UserError
 
@@ -437,7 +437,7 @@ def test_real_zips(real_data, tmp_path, caplog, name, grey, shape, counts, class
     labels = datasets.labels_from_config(data)
     assert len(np.unique(labels["train"])) == classes
   if counts:
-    index = images._index(str(paths[0]), 0)
+    index = listing.index(str(paths[0]), 0)
     assert tuple(len(index[s]) for s in ("train", "validation", "test")) == counts
 
 

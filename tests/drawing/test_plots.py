@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infusion_jax.drawing import markdown, plots, tiles
+from infusion_jax.drawing import line_plots, markdown, plots, tiles
 from infusion_jax.errors import UserError
 from infusion_jax.storage import files
 
@@ -265,7 +265,7 @@ def colours(picture: np.ndarray) -> set[tuple[int, ...]]:
 def test_curves_draws_each_line_in_its_own_colour_and_size():
   x = np.arange(20)
   lines = {"train": (x, x), "valid": (x, x - 1.0, np.ones(20))}
-  picture = plots.curves(
+  picture = line_plots.curves(
     lines, "epoch", "bound", "title", {"Parzen": (x, -x)}, "nats", size=(4, 3)
   )
   assert picture.shape == (450, 600, 3)
@@ -275,7 +275,7 @@ def test_curves_draws_each_line_in_its_own_colour_and_size():
 
 def test_many_lines_take_an_ordered_colour_scale():
   lines = {f"{i}": ([0, 1], [i, i]) for i in range(9)}
-  picture = plots.curves(lines, "x", "y", size=(4, 3))
+  picture = line_plots.curves(lines, "x", "y", size=(4, 3))
   assert (0, 114, 178) not in colours(picture)
   assert (68, 1, 84) in colours(picture)
 
@@ -283,8 +283,8 @@ def test_many_lines_take_an_ordered_colour_scale():
 def test_a_long_legend_gets_the_room_it_needs():
   short = {f"{i}": ([0, 1], [i, i]) for i in range(9)}
   many = {f"hidden_sizes = (512, 512), seed {i}": ([0, 1], [i, i]) for i in range(30)}
-  usual = plots.curves(short, "x", "y").shape
-  picture = plots.curves(many, "x", "y")
+  usual = line_plots.curves(short, "x", "y").shape
+  picture = line_plots.curves(many, "x", "y")
   assert usual == (600, 960, 3)
   assert picture.shape[0] > 900 and picture.shape[1] > 1100
   # The last label is not cut off: there is white below the lowest of the legend.
@@ -304,7 +304,7 @@ def test_limits_start_at_a_quantile_of_the_finite_values():
 
 def test_curves_survive_values_without_a_finite_one():
   nan = np.full(3, np.nan)
-  picture = plots.curves(
+  picture = line_plots.curves(
     {"diverged": ([1, 2, 3], nan)}, "x", "y", clip_low_quantile=0.1
   )
   assert picture.shape == (600, 960, 3)
@@ -312,20 +312,20 @@ def test_curves_survive_values_without_a_finite_one():
 
 def test_curves_refuses_bad_lines():
   with pytest.raises(UserError, match="number of lines is 0"):
-    plots.curves({}, "x", "y")
+    line_plots.curves({}, "x", "y")
   with pytest.raises(UserError, match="line 'a' has shapes"):
-    plots.curves({"a": ([1, 2], [1])}, "x", "y")
+    line_plots.curves({"a": ([1, 2], [1])}, "x", "y")
   with pytest.raises(UserError, match=r"clip_low_quantile is 1\.5"):
-    plots.curves({"a": ([1], [1])}, "x", "y", clip_low_quantile=1.5)
+    line_plots.curves({"a": ([1], [1])}, "x", "y", clip_low_quantile=1.5)
 
 
 def test_importing_leaves_matplotlib_alone_and_drawing_leaves_pyplot_alone():
   code = """
 import sys
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import line_plots, plots
 from infusion_jax.drawing import tiles as layout
 assert "matplotlib" not in sys.modules
-plots.curves({"a": ([1, 2], [1, 2])}, "x", "y")
+line_plots.curves({"a": ([1, 2], [1, 2])}, "x", "y")
 assert "matplotlib.pyplot" not in sys.modules
 """
   subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -6,14 +6,7 @@ import pytest
 
 from experiments import reproduce
 from infusion_jax.paper import targets
-from infusion_jax.paper.descriptions import (
-  Book,
-  Panel,
-  Run,
-  Source,
-  Sweep,
-  Target,
-)
+from infusion_jax.paper.descriptions import Book, Panel, Run, Source, Sweep, Target
 from infusion_jax.paper.runner import Runner
 from infusion_jax.paper.runs import Bench
 

@@ -10,10 +10,7 @@ import runs
 
 from infusion_jax.errors import UserError
 from infusion_jax.storage import files
-from infusion_jax.storage.checkpoints import (
-  FORMAT_VERSION,
-  Checkpoints,
-)
+from infusion_jax.storage.checkpoints import FORMAT_VERSION, Checkpoints
 from infusion_jax.training import metrics_log, workdir
 
 

@@ -21,11 +21,7 @@ from infusion_jax.sweep import conductor, cost, group_training, ledger, vmapped
 from infusion_jax.sweep import overrides as sweeps
 from infusion_jax.sweep.ledger import Folder, Group, Job, Plan, SweepProtocol
 from infusion_jax.training import epochs, loop, metrics_log, signals
-from infusion_jax.training.state import (
-  initial_state,
-  make_recipe,
-  make_run,
-)
+from infusion_jax.training.state import initial_state, make_recipe, make_run
 
 DATA = runs.dataset()
 PROTOCOL = SweepProtocol(num_images=10, num_chains=2, num_samples=3)

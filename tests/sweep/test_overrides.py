@@ -9,12 +9,7 @@ from configs.sweeps import digits, table_a1
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.sweep import overrides
-from infusion_jax.sweep.overrides import (
-  chained,
-  product,
-  sweep,
-  zipped,
-)
+from infusion_jax.sweep.overrides import chained, product, sweep, zipped
 
 
 def schedule(num_steps=5, **chain):

@@ -13,11 +13,7 @@ import runs
 from infusion_jax import objectives
 from infusion_jax.errors import UserError
 from infusion_jax.training import devices, loop, metrics_log, programs
-from infusion_jax.training.state import (
-  initial_state,
-  make_recipe,
-  make_run,
-)
+from infusion_jax.training.state import initial_state, make_recipe, make_run
 
 BATCH = 16
 

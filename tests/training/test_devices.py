@@ -13,11 +13,7 @@ from launching import launch
 
 from infusion_jax.errors import UserError
 from infusion_jax.training import devices, programs
-from infusion_jax.training.state import (
-  initial_state,
-  make_recipe,
-  make_run,
-)
+from infusion_jax.training.state import initial_state, make_recipe, make_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -15,14 +15,7 @@ from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import Checkpoints
-from infusion_jax.training import (
-  epochs,
-  loop,
-  metrics_log,
-  programs,
-  signals,
-  snapshot,
-)
+from infusion_jax.training import epochs, loop, metrics_log, programs, signals, snapshot
 from infusion_jax.training.state import make_recipe, make_run
 
 

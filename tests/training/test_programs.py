@@ -13,11 +13,7 @@ from jax.tree_util import Partial
 from infusion_jax import objectives, pixels, random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.training import programs
-from infusion_jax.training.state import (
-  initial_state,
-  make_recipe,
-  make_run,
-)
+from infusion_jax.training.state import initial_state, make_recipe, make_run
 
 
 def assert_same(a, b):

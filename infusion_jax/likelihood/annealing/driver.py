@@ -17,22 +17,9 @@ from infusion_jax import random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
-from infusion_jax.likelihood.annealing import (
-  estimator,
-  temperatures,
-  tuning,
-)
-from infusion_jax.likelihood.annealing.estimator import (
-  MOVES,
-  Moves,
-  Progress,
-  Schedule,
-)
-from infusion_jax.likelihood.annealing.sandwich import (
-  Sandwich,
-  bounds,
-  simulate,
-)
+from infusion_jax.likelihood.annealing import estimator, temperatures, tuning
+from infusion_jax.likelihood.annealing.estimator import MOVES, Moves, Progress, Schedule
+from infusion_jax.likelihood.annealing.sandwich import Sandwich, bounds, simulate
 from infusion_jax.likelihood.annealing.tuning import Pilot
 
 Array = jax.Array

@@ -29,11 +29,7 @@ import numpy as np
 from infusion_jax import chain, gaussian, random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.likelihood.annealing import hmc
-from infusion_jax.likelihood.importance import (
-  LogMean,
-  chain_keys,
-  check_counts,
-)
+from infusion_jax.likelihood.importance import LogMean, chain_keys, check_counts
 
 Array = jax.Array
 PyTree = Any

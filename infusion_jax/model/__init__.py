@@ -1,0 +1,18 @@
+"""A trained model in one call: `load(path)`, then sample, inpaint, score.
+
+No optimizer state is read.
+"""
+
+from infusion_jax.model.loading import epochs, export, load, locate, untrained
+from infusion_jax.model.trained import BATCH, Model, keys_of
+
+__all__ = [
+  "BATCH",
+  "Model",
+  "epochs",
+  "export",
+  "keys_of",
+  "load",
+  "locate",
+  "untrained",
+]
