@@ -12,6 +12,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from infusion_jax import objectives
 from infusion_jax.errors import UserError
 
 #: Wider layers are typing errors: one weight matrix of them fills a machine.
@@ -179,7 +180,7 @@ class TrainConfig:
   """How the parameters are learned.
 
   Attributes:
-    objective: "denoising" or "lower_bound".
+    objective: a name of `objectives.CRITERIA`: "denoising" or "lower_bound".
     batch_size: images per step.
     num_epochs: passes over the training set, at most.
     learning_rate: Adam's.
@@ -220,7 +221,7 @@ class TrainConfig:
   parzen_samples: int = 10_000
 
   def __post_init__(self) -> None:
-    _one_of("train.objective", self.objective, ("denoising", "lower_bound"))
+    _one_of("train.objective", self.objective, tuple(objectives.CRITERIA))
     _one_of("train.on_nonfinite", self.on_nonfinite, ("stop", "rollback"))
     _one_of("train.decay", self.decay, ("constant", "cosine"))
     # Batch statistics of a single image are no statistics.

@@ -157,7 +157,10 @@ def lower_bound(
   return Criterion(loss, gradient, terms if with_terms else None, report)
 
 
+#: Criteria by `train.objective`. To add one, write it and its line here.
 CRITERIA = {"denoising": denoising, "lower_bound": lower_bound}
+#: Those whose gradients flow through the whole chain: their memory grows with T.
+THROUGH_TIME = ("lower_bound",)
 
 
 def bound(key: Array, markov: MarkovChain, x: Array) -> tuple[Terms, PyTree]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from infusion_jax import gaussian
+from infusion_jax import gaussian, objectives
 from infusion_jax.datasets import Dataset
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import Network
@@ -134,7 +134,7 @@ def _work_bytes(recipe: Recipe) -> int:
   # The parameters are among the residuals, but are counted as state.
   kept = max(0, _bytes(jax.eval_shape(residuals, parameters, z)) - _bytes(parameters))
   around = _CHAIN_ARRAYS * _bytes(z)
-  steps = network.num_steps if recipe.objective == "lower_bound" else 1
+  steps = network.num_steps if recipe.objective in objectives.THROUGH_TIME else 1
   return steps * (kept + around)
 
 

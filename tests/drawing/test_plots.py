@@ -294,12 +294,12 @@ def test_a_long_legend_gets_the_room_it_needs():
 
 def test_limits_start_at_a_quantile_of_the_finite_values():
   y = np.array([-1e9, np.nan, -np.inf, np.inf, *np.arange(99.0)])
-  low, high = plots._limits([y], 0.5)
+  low, high = line_plots._limits([y], 0.5)
   assert 40 < low < 50
   assert 98 < high < 102
-  assert plots._limits([y], 0.0) == (None, None)
-  assert plots._limits([np.array([np.nan])], 0.5) == (None, None)
-  assert plots._limits([np.ones(3)], 0.5) == (None, None)
+  assert line_plots._limits([y], 0.0) == (None, None)
+  assert line_plots._limits([np.array([np.nan])], 0.5) == (None, None)
+  assert line_plots._limits([np.ones(3)], 0.5) == (None, None)
 
 
 def test_curves_survive_values_without_a_finite_one():
