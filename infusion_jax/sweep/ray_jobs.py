@@ -145,7 +145,7 @@ def on_ray(
       if done.error is None or isinstance(done.error, UserError) or not again:
         yield done
         continue
-      say(f"job {index + 1} failed ({_short(done.error)}); it is tried again")
+      say(f"job {index + 1} failed ({_last_line(done.error)}); it is tried again")
       waiting[remote.remote(jobs[index])] = (index, failures + 1)
 
 
@@ -166,6 +166,6 @@ def _outcome(ray: Any, reference: Any, index: int) -> Done:
     return Done(index, None, error)
 
 
-def _short(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
   lines = str(error).strip().splitlines() or [""]
   return f"{type(error).__name__}: {lines[-1][:200]}"

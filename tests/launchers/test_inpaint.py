@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from launching import DIGITS, launch, tree
+from launching import DIGITS, launch
 from PIL import Image
 
 from infusion_jax.datasets import digits
@@ -72,33 +72,3 @@ def test_a_picture_of_one_s_own_keeps_its_bytes(tmp_path):
     np.testing.assert_array_equal(tile[::8, ::8][known], own[known])
     np.testing.assert_array_equal(tile[7::8, 7::8][known], own[known])
   assert not np.array_equal(tiles[0], tiles[1])
-
-
-@pytest.mark.parametrize(
-  ("arguments", "told"),
-  [
-    (["--keep=middle"], "top|bottom|left|right|center"),
-    (["--restarts=0"], "restarts"),
-    (["--images=test"], "--images is 'test'"),
-    (["--images=test:400"], "split test has images 0 to 359"),
-    (["--file=OUT/none.png"], "none.png does not exist"),
-    (["--file=OUT/mine.txt"], "cannot be read as a picture"),
-    (["--mask=OUT/none.png"], "none.png does not exist"),
-    (["--mask=OUT/white.png"], "makes all pixels known"),
-    (["--file=OUT/white.png", "--images=test:0"], "--file does not go with --images"),
-    (["--mask=OUT/white.png", "--keep=top"], "--mask does not go with --keep"),
-    (["--out=OUT/x.gif"], "allowed is a name ending in .png or .npz"),
-    (["--workdir=OUT/none"], "does not exist"),
-  ],
-)
-def test_mistakes_end_with_one_sentence(tmp_path, arguments, told):
-  (tmp_path / "mine.txt").write_text("mine")
-  Image.new("L", (8, 8), 255).save(tmp_path / "white.png")
-  before = tree(tmp_path)
-  arguments = [a.replace("OUT", str(tmp_path)) for a in arguments]
-  first = [f"--workdir={DIGITS}", f"--out={tmp_path}/x.png"]
-  result = launch("inpaint", *first, *arguments)
-  assert result.returncode != 0
-  assert told in result.stderr
-  assert "Traceback" not in result.stderr
-  assert tree(tmp_path) == before

@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from launching import DIGITS, launch, tree
+from launching import DIGITS, launch
 from PIL import Image
 
 import infusion_jax
@@ -170,48 +170,6 @@ def test_a_row_for_each_saved_epoch(run, tmp_path, asked, rows):
 
 
 # Mistakes.
-
-
-@pytest.mark.parametrize(
-  ("arguments", "told"),
-  [
-    (["--seeds=five"], "--seeds is 'five'"),
-    (["--seeds=5-"], "--seeds is '5-'"),
-    (["--seeds=5-1"], "--seeds has '5-1'"),
-    (["--seeds=0-4294967296"], "stay below 2**32"),
-    (["--seeds=0-9999999"], "at most 1000000 numbers"),
-    (["--num_steps=0"], "num_steps"),
-    (["--out=OUT/x.jpg"], "allowed is a name ending in .png or .npz, or a folder"),
-    (["--out=OUT"], "holds other things"),
-    (["--chain", "--out=OUT/folder"], "a name ending in .png or .npz or .gif"),
-    (["--gif", "--out=OUT/x.png"], "a name ending in .gif"),
-    (["--gif", "--neighbors"], "--gif does not go with --neighbors"),
-    (["--infuse=test:0", "--seeds=1"], "--infuse does not go with --seeds"),
-    (["--infuse=0-9"], "--infuse is '0-9'; allowed are a split and numbers"),
-    (["--infuse=dev:0"], "splits are train, validation, test"),
-    (["--infuse=test:0,x"], "--infuse is '0,x'"),
-    (["--infuse=test:360"], "split test has images 0 to 359"),
-    (["--checkpoints=all"], "--checkpoints needs --infuse of one image"),
-    (["--infuse=test:0-1", "--checkpoints=all"], "--checkpoints needs --infuse of one"),
-    (["--infuse=test:0", "--checkpoints=last"], "--checkpoints is 'last'"),
-    (
-      ["--infuse=test:0", "--checkpoints=7"],
-      "epoch 7, which was not kept; kept are 300",
-    ),
-    (["--neighbors", "--data_path=OUT"], "source 'sklearn' reads no path"),
-    (["--show=noise", "--chain"], "show"),
-  ],
-)
-def test_mistakes_end_with_one_sentence(tmp_path, arguments, told):
-  (tmp_path / "mine.txt").write_text("mine")
-  arguments = [a.replace("OUT", str(tmp_path)) for a in arguments]
-  if not any(a.startswith("--out") for a in arguments):
-    arguments.append(f"--out={tmp_path}/x{'.gif' if '--gif' in arguments else '.png'}")
-  result = launch("sample", f"--workdir={DIGITS}", *arguments)
-  assert result.returncode != 0
-  assert told in result.stderr
-  assert "Traceback" not in result.stderr
-  assert tree(tmp_path) == {"mine.txt": b"mine"}
 
 
 def test_data_of_another_size_are_refused(tmp_path, model):

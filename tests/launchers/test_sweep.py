@@ -117,30 +117,6 @@ def test_a_stopped_sweep_says_how_to_resume(config, tmp_path, monkeypatch):
   assert "step 7 of group g, which is saved; the same command resumes" in result.stderr
 
 
-@pytest.mark.parametrize(
-  ("arguments", "told"),
-  [
-    (["--config=configs/digits.py"], "a sweep has 'base' and 'runs'"),
-    (["--config=CONFIG", "--config.base.chain.omegas=1"], "omegas"),
-    (["--config=CONFIG", "--config.base.model.name=gan"], "'gan'; allowed are"),
-    (["--config=CONFIG:0.1,0.9"], "infusion rate"),
-    (["--config=configs/sweeps/table_a1.py:x"], "'x'; allowed are a, b"),
-    (["--config=CONFIG", "--memory_gb=-1"], "memory_gb is -1"),
-    (["--config=CONFIG", "--memory_gb=1e-6"], "one run with T = 3 needs"),
-    (["--config=CONFIG", "--num_chains=0"], "num_chains is 0"),
-    (["--config=CONFIG", "--engine=cloud"], "engine"),
-    (["--config=CONFIG", "--ray_retries=-1"], "ray_retries is -1"),
-  ],
-)
-def test_a_mistake_ends_with_one_sentence(arguments, told, config, tmp_path):
-  workdir = tmp_path / "sweep"
-  arguments = [argument.replace("CONFIG", str(config)) for argument in arguments]
-  result = launch("sweep", *arguments, f"--workdir={workdir}")
-  assert result.returncode not in (0, 75)
-  assert told in result.stderr
-  assert not workdir.exists()
-
-
 def row(rate, bound, **changes):
   config = overrides.apply(
     runs.config(),

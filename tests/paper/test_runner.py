@@ -219,23 +219,3 @@ def test_the_targets_are_listed():
   assert result.returncode == 0
   for name in targets.BOOK.targets:
     assert f"| {name} " in result.stdout
-
-
-@pytest.mark.parametrize(
-  ("arguments", "told"),
-  [
-    (["--target=figure_9"], "target is 'figure_9'; allowed are all, table_3_1"),
-    (["--scale=large"], "scale"),
-    (["--target=figure_3_1"], "--workdir is missing"),
-    (["--target=figure_3_1", "--workdir=W"], "figure_3_1 cannot be made: MNIST"),
-    (["--target=table_3_2", "--workdir=W"], "table_3_2 cannot be made: it needs"),
-    (["--workdir=W", "--inception=I"], "--inception is 'I'; allowed is a file"),
-  ],
-)
-def test_a_mistake_ends_with_one_sentence(arguments, told, tmp_path):
-  arguments = [a.replace("=W", f"={tmp_path / 'work'}") for a in arguments]
-  out = f"--out={tmp_path / 'out'}"
-  result = launch("reproduce", *arguments, f"--data={tmp_path / 'none'}", out)
-  assert result.returncode == 2
-  assert told in result.stderr and "Traceback" not in result.stderr
-  assert not (tmp_path / "out").exists() and not (tmp_path / "work").exists()

@@ -601,6 +601,38 @@ OTHERS = [
     ("--checkpoint={out} --out={out}.npz", "PyTorch|no such|cannot be read"),
     ("--checkpoint={files}/empty --out={out}/x.npz", "existing folder"),
   ),
+  *_of(
+    "sample",
+    "--workdir={run}",
+    ("--seeds=5-", "'5-'"),
+    ("--infuse=0-9", "'0-9'; allowed are a split and numbers"),
+    ("--infuse=test:0,x", "'0,x'"),
+    ("--chain --out={out}/folder", r"a name ending in \.png or \.npz or \.gif"),
+  ),
+  *_of(
+    "sweep",
+    "--workdir={out}",
+    ("--config=configs/sweeps/table_a1.py:x", "'x'; allowed are a, b"),
+    (
+      "--config={files}/configs/sound_sweep.py --config.base.model.name=gan",
+      "'gan'; allowed are",
+    ),
+    (
+      "--config={files}/configs/sound_sweep.py --memory_gb=1e-6",
+      "one run with T = [0-9]+ needs",
+    ),
+    ("--config={files}/configs/sound_sweep.py --ray_retries=-1", "ray_retries is -1"),
+  ),
+  *_of(
+    "reproduce",
+    "--data={files}/empty --out={out}",
+    ("--target=figure_9", "'figure_9'; allowed are all, table_3_1"),
+    ("--scale=large", "scale"),
+    ("--target=figure_3_1", "--workdir is missing"),
+    ("--target=figure_3_1 --workdir={out}/w", "figure_3_1 cannot be made: MNIST"),
+    ("--target=table_3_2 --workdir={out}/w", "table_3_2 cannot be made: it needs"),
+    ("--workdir={out}/w --inception=I", "--inception is 'I'; allowed is a file"),
+  ),
 ]
 
 ALL = [*TRAIN, *OTHER_RUN, *KEYS, *DATA, *EVALUATE, *SAMPLE, *INPAINT, *OTHERS]

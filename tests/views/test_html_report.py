@@ -147,20 +147,6 @@ def test_data_that_are_away_leave_a_gap(workdir, tmp_path):
   assert "elsewhere.npz" in result.stderr
 
 
-@pytest.mark.parametrize(
-  ("arguments", "told"),
-  [
-    (["--workdir=OUT/none"], "does not exist"),
-    ([f"--workdir={DIGITS}", "--out=OUT/x.txt"], "a name ending in .html"),
-  ],
-)
-def test_mistakes_end_with_one_sentence(tmp_path, arguments, told):
-  result = launch("report", *(a.replace("OUT", str(tmp_path)) for a in arguments))
-  assert result.returncode == 2
-  assert told in result.stderr
-  assert not list(tmp_path.iterdir())
-
-
 def test_text_is_never_html():
   page = html_report.page(
     "<b>title</b>",
