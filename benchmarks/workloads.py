@@ -115,13 +115,14 @@ class Ours:
     """Draws pictures."""
     keys = jax.random.split(jax.random.key(0), count)
     network = self.recipe.network
-    batches = sampling.means(network, self.weights, keys, network.num_steps)
+    markov = sampling.markov_chain(network, self.weights)
+    batches = sampling.means(markov, keys)
     return np.concatenate(list(batches))
 
   def estimate(self, num_images: int, num_chains: int) -> np.ndarray:
     """Bound and importance-sampling estimate of the first training images."""
     network = self.recipe.network
-    markov = sampling.markov_chain(network, self.weights, network.num_steps)
+    markov = sampling.markov_chain(network, self.weights)
     found = likelihood.estimate_batches(
       jax.random.key(0),
       markov,

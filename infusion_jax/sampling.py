@@ -51,12 +51,19 @@ class Chains(NamedTuple):
   mask: Array | None
 
 
-def markov_chain(network: Network, weights: Weights, num_steps: int) -> MarkovChain:
+def markov_chain(
+  network: Network, weights: Weights, num_steps: int | None = None
+) -> MarkovChain:
   """The chain of a trained model, with fixed statistics.
 
-  More steps than trained with repeat the last one, statistics and rate included.
+  Args:
+    network: the operator's network.
+    weights: the trained model.
+    num_steps: length of the chain; as trained if None. Further steps repeat the last
+      one, its statistics and rate included.
   """
   parameters, statistics, infusion = weights
+  num_steps = num_steps or network.num_steps
   return MarkovChain(
     Partial(network.fixed, parameters.shared),
     chain.extended(network.steps(parameters.per_step, statistics), num_steps),
@@ -64,32 +71,22 @@ def markov_chain(network: Network, weights: Weights, num_steps: int) -> MarkovCh
   )
 
 
-def predict(
-  network: Network, weights: Weights, keys: Array, num_steps: int
-) -> Gaussian:
+def predict(markov: MarkovChain, keys: Array) -> Gaussian:
   """The last transition p^(T)(. | z^(T-1)) of model chains, [B, H, W, C].
 
   Its mean is what the thesis shows; `draw` gives samples proper.
   """
-  return _generate(network, weights, keys, num_steps).prediction
+  return chain.generate(keys, markov, keys.shape[0]).prediction
 
 
 def means(
-  network: Network,
-  weights: Weights,
-  keys: Array,
-  num_steps: int,
-  batch_size: int = 500,
-  *,
-  draws: bool = False,
+  markov: MarkovChain, keys: Array, batch_size: int = 500, *, draws: bool = False
 ) -> Iterator[np.ndarray]:
   """Pictures of many model chains, batch after batch, as arrays of the host.
 
   Args:
-    network: the operator's network.
-    weights: the trained model.
+    markov: the trained model's chain.
     keys: [N].
-    num_steps: length of the chain.
     batch_size: chains per compiled call; picture i does not depend on it.
     draws: draw from p^(T) instead of taking its mean.
 
@@ -100,12 +97,12 @@ def means(
   for first in range(0, count, batch_size):
     # Filled up with the last chain, so that one compiled program serves all.
     rows = np.minimum(np.arange(first, first + batch_size), count - 1)
-    prediction = _predict(network, weights, keys[rows], num_steps)
+    prediction = _predict(markov, keys[rows])
     pictures = draw(keys[rows], prediction) if draws else prediction.mean
     yield np.asarray(pictures)[: count - first]
 
 
-_predict = jax.jit(predict, static_argnums=(0, 3))
+_predict = jax.jit(predict)
 
 
 def draw(keys: Array, prediction: Gaussian) -> Array:
@@ -113,68 +110,39 @@ def draw(keys: Array, prediction: Gaussian) -> Array:
   return gaussian.sample(random.named(keys, "last"), prediction)
 
 
-def chains(network: Network, weights: Weights, keys: Array, num_steps: int) -> Chains:
+def chains(markov: MarkovChain, keys: Array) -> Chains:
   """Model chains, state by state (figure 3.1)."""
-  return _generate(network, weights, keys, num_steps, record=_look).trace
+  return chain.generate(keys, markov, keys.shape[0], record=_look).trace
 
 
-def infusion_chains(
-  network: Network, weights: Weights, keys: Array, x: Array, num_steps: int
-) -> Chains:
-  """Infusion chains towards the targets x [B, H, W, C] (figure 3.2).
-
-  Beyond the training length the last infusion rate is kept.
-  """
-  markov = markov_chain(network, weights, num_steps)
+def infusion_chains(markov: MarkovChain, keys: Array, x: Array) -> Chains:
+  """Infusion chains towards the targets x [B, H, W, C] (figure 3.2)."""
   return chain.infuse(keys, markov, x, record=_look).trace
 
 
-def inpaint(
-  network: Network,
-  weights: Weights,
-  keys: Array,
-  images: Array,
-  known: Array,
-  num_steps: int,
-) -> Array:
+def inpaint(markov: MarkovChain, keys: Array, images: Array, known: Array) -> Array:
   """Completes images whose known pixels are clamped at every step (section 3.5.3).
 
   Args:
-    network: the operator's network.
-    weights: the trained model.
+    markov: the trained model's chain.
     keys: [B].
     images: [B, H, W, C] in [0, 1]; unknown pixels are ignored.
     known: [B, H, W, 1] or broadcastable, True where a pixel is known.
-    num_steps: length of the chain.
 
   Returns:
     [B, H, W, C]: known pixels bit-identical to the input, the others the mean of
     the last transition.
   """
-  markov = markov_chain(network, weights, num_steps)
   prediction = chain.clamp(keys, markov, images, known).prediction
   return jnp.where(known, images, prediction.mean)
 
 
 def clamped_chains(
-  network: Network,
-  weights: Weights,
-  keys: Array,
-  images: Array,
-  known: Array,
-  num_steps: int,
+  markov: MarkovChain, keys: Array, images: Array, known: Array
 ) -> Chains:
   """The chains of `inpaint`, state by state; their means are not clamped."""
-  markov = markov_chain(network, weights, num_steps)
   found = chain.clamp(keys, markov, images, known, record=_look).trace
   return found._replace(mask=None)
-
-
-def _generate(
-  network: Network, weights: Weights, keys: Array, num_steps: int, **options: Any
-) -> chain.Result:
-  markov = markov_chain(network, weights, num_steps)
-  return chain.generate(keys, markov, keys.shape[0], **options)
 
 
 def _look(visit: chain.Visit) -> Chains:

@@ -10,7 +10,7 @@ from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.config import ChainConfig, ModelConfig
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import build
-from infusion_jax.sampling import Weights
+from infusion_jax.sampling import Weights, markov_chain
 
 SHAPE = (3, 2, 1)
 T = 3
@@ -81,7 +81,7 @@ def loop(network, weights, keys):
 @pytest.mark.parametrize("num_steps", [1, T, T + 2])
 def test_chains_follow_the_loop(network, weights, keys, loop, num_steps):
   states, after = loop
-  found = sampling.chains(network, weights, keys, num_steps)
+  found = sampling.chains(markov_chain(network, weights, num_steps), keys)
   np.testing.assert_allclose(found.states, states[:num_steps], atol=1e-6)
   np.testing.assert_allclose(found.means, after.mean[:num_steps], atol=1e-6)
   np.testing.assert_allclose(found.variances, after.variance[:num_steps], atol=1e-6)
@@ -90,7 +90,7 @@ def test_chains_follow_the_loop(network, weights, keys, loop, num_steps):
 
 
 def test_the_prediction_is_the_last_distribution(network, weights, keys, loop):
-  prediction = sampling.predict(network, weights, keys, T)
+  prediction = sampling.predict(markov_chain(network, weights, T), keys)
   np.testing.assert_allclose(prediction.mean, loop[1].mean[T - 1], atol=1e-6)
   np.testing.assert_allclose(prediction.variance, loop[1].variance[T - 1], atol=1e-6)
 
@@ -113,7 +113,7 @@ def test_the_last_draw_uses_no_stream_of_the_chain(keys):
 
 def test_infusion_chains_take_in_the_target(network, weights, keys):
   x = images()
-  found = sampling.infusion_chains(network, weights, keys, x, T)
+  found = sampling.infusion_chains(markov_chain(network, weights, T), keys, x)
   assert found.states.shape == (T, B, *SHAPE)
   assert found.mask.shape == (T, B, *SHAPE[:2], 1)
   # Rates 0 and 1 leave no choice; the target's own variance is 1e-6.
@@ -126,7 +126,7 @@ def test_infusion_chains_take_in_the_target(network, weights, keys):
 
 def test_longer_infusion_chains_keep_the_last_rate(network, weights, keys):
   x = images()
-  found = sampling.infusion_chains(network, weights, keys, x, T + 2)
+  found = sampling.infusion_chains(markov_chain(network, weights, T + 2), keys, x)
   assert found.mask[2:].all()
   np.testing.assert_allclose(found.states[-1], x, atol=0.01)
 
@@ -135,10 +135,10 @@ def test_inpainting_follows_the_clamped_loop(network, weights, keys):
   x = images()
   known = jnp.zeros((B, 3, 2, 1), bool).at[:, :1].set(True)
   states, after = by_hand(network, weights, keys, known, x)
-  found = sampling.inpaint(network, weights, keys, x, known, T + 2)
+  found = sampling.inpaint(markov_chain(network, weights, T + 2), keys, x, known)
   np.testing.assert_array_equal(found[:, :1], x[:, :1])
   np.testing.assert_allclose(found[:, 1:], after.mean[-1][:, 1:], atol=1e-6)
-  chains = sampling.clamped_chains(network, weights, keys, x, known, T)
+  chains = sampling.clamped_chains(markov_chain(network, weights, T), keys, x, known)
   np.testing.assert_allclose(chains.states, states[:T], atol=1e-6)
   np.testing.assert_allclose(chains.means, after.mean[:T], atol=1e-6)
 
@@ -147,17 +147,20 @@ def test_what_is_unknown_has_no_influence(network, weights, keys):
   x = images()
   known = jnp.zeros((B, 3, 2, 1), bool).at[:, :1].set(True)
   other = jnp.where(known, x, 0.123)
-  first = sampling.inpaint(network, weights, keys, x, known, T)
+  first = sampling.inpaint(markov_chain(network, weights, T), keys, x, known)
   np.testing.assert_array_equal(
-    first, sampling.inpaint(network, weights, keys, other, known, T)
+    first,
+    sampling.inpaint(markov_chain(network, weights, T), keys, other, known),
   )
   # What is known has.
-  changed = sampling.inpaint(network, weights, keys, 1 - x, known, T)
+  changed = sampling.inpaint(markov_chain(network, weights, T), keys, 1 - x, known)
   assert np.abs(changed[:, 1:] - first[:, 1:]).max() > 1e-3
 
 
 def test_means_of_many_chains_do_not_depend_on_the_batch(network, weights, keys):
-  parts = list(sampling.means(network, weights, keys, T, batch_size=len(keys) - 1))
+  parts = list(
+    sampling.means(markov_chain(network, weights, T), keys, batch_size=len(keys) - 1)
+  )
   assert [len(part) for part in parts] == [len(keys) - 1, 1]
-  together = sampling.predict(network, weights, keys, T).mean
+  together = sampling.predict(markov_chain(network, weights, T), keys).mean
   np.testing.assert_allclose(np.concatenate(parts), together, rtol=1e-5, atol=1e-6)

@@ -143,12 +143,11 @@ def _score_of_real(real: Predictions, splits: int) -> float:
 def _samples(session: Session, count: int) -> Iterator[np.ndarray]:
   """Yields `count` samples of the model as the protocol has them, [b, H, W, C] each."""
   model = session.model
+  markov = sampling.markov_chain(model.network, model.weights, session.chain_steps)
   keys = jax.random.split(session.key("samples"), count)
   draws, done = session.protocol.samples == "draws", 0
   with session.bar(count, "samples") as reached:
-    for part in sampling.means(
-      model.network, model.weights, keys, session.chain_steps, draws=draws
-    ):
+    for part in sampling.means(markov, keys, draws=draws):
       yield part
       done += len(part)
       reached(done)

@@ -133,8 +133,7 @@ class Session:
   @functools.cached_property
   def markov(self) -> MarkovChain:
     """The model's chain, with fixed statistics and the rates of training."""
-    network = self.model.network
-    return sampling.markov_chain(network, self.model.weights, network.num_steps)
+    return sampling.markov_chain(self.model.network, self.model.weights)
 
   @property
   def chain_steps(self) -> int:

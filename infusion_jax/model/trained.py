@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import sampling
+from infusion_jax.chain import MarkovChain
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
@@ -95,33 +96,23 @@ class Model:
     Raises:
       UserError: count or num_steps is below 1.
     """
-    num_steps = self._length(num_steps)
-    return _in_batches(
-      lambda keys: _sample(self.network, num_steps, mean, self.weights, keys),
-      _one_each(key, count),
-    )
+    sample = functools.partial(_sample, mean, self._markov(num_steps))
+    return _in_batches(sample, _one_each(key, count))
 
   def chain(
     self, key: Array, count: int | None = None, *, num_steps: int | None = None
   ) -> Chains:
     """Model chains with all their states; leaves [count, T, ...] (figure 3.1)."""
-    num_steps = self._length(num_steps)
-    return _in_batches(
-      lambda keys: _chains(self.network, num_steps, self.weights, keys),
-      _one_each(key, count),
-    )
+    chains = functools.partial(_chains, self._markov(num_steps))
+    return _in_batches(chains, _one_each(key, count))
 
   def infuse(
     self, key: Array, images: Array, *, num_steps: int | None = None
   ) -> Chains:
     """Infusion chains towards images in [0, 1]; leaves [B, T, ...] (figure 3.2)."""
     images = self._checked(images)
-    num_steps = self._length(num_steps)
-    return _in_batches(
-      lambda keys, x: _infusion_chains(self.network, num_steps, self.weights, keys, x),
-      _one_each(key, len(images)),
-      images,
-    )
+    chains = functools.partial(_infusion_chains, self._markov(num_steps))
+    return _in_batches(chains, _one_each(key, len(images)), images)
 
   def inpaint(
     self,
@@ -182,14 +173,9 @@ class Model:
     images = np.asarray(images)
     whole = images.dtype.kind in "iub"
     self._checked(images, highest=self.levels - 1 if whole else 1.0)
-    markov = sampling.markov_chain(self.network, self.weights, self.network.num_steps)
     with jax.default_matmul_precision("highest"):
       found = importance.evaluate(
-        key,
-        markov,
-        images,
-        levels=self.levels,
-        num_chains=num_chains,
+        key, self._markov(), images, levels=self.levels, num_chains=num_chains
       )
     return jax.tree.map(lambda leaf: leaf[0], found)
 
@@ -205,18 +191,13 @@ class Model:
     images = np.asarray(images, np.float32)
     known = self._checked_mask(known, len(images))
     self._checked(np.where(known, images, 0.0) if images.ndim == 4 else images)
-    num_steps = self._length(num_steps)
-    return _in_batches(
-      lambda *rows: function(self.network, num_steps, self.weights, *rows),
-      _one_each(key, len(images)),
-      images,
-      known,
-    )
+    function = functools.partial(function, self._markov(num_steps))
+    return _in_batches(function, _one_each(key, len(images)), images, known)
 
-  def _length(self, num_steps: int | None) -> int:
-    if num_steps is None:
-      return self.network.num_steps
-    return _at_least_one("num_steps", num_steps)
+  def _markov(self, num_steps: int | None = None) -> MarkovChain:
+    if num_steps is not None:
+      _at_least_one("num_steps", num_steps)
+    return sampling.markov_chain(self.network, self.weights, num_steps)
 
   def _checked(self, images: Array, highest: float = 1.0) -> np.ndarray:
     images = np.asarray(images, np.float32)
@@ -284,51 +265,24 @@ def _in_batches(function: Callable[..., PyTree], *arrays: Array) -> PyTree:
   return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _sample(
-  network: Network, num_steps: int, mean: bool, weights: Weights, keys: Array
-) -> Array:
-  prediction = sampling.predict(network, weights, keys, num_steps)
+@functools.partial(jax.jit, static_argnums=0)
+def _sample(mean: bool, markov: MarkovChain, keys: Array) -> Array:
+  prediction = sampling.predict(markov, keys)
   return prediction.mean if mean else sampling.draw(keys, prediction)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _chains(network: Network, num_steps: int, weights: Weights, keys: Array) -> Chains:
-  return _batch_first(sampling.chains(network, weights, keys, num_steps))
+def _batch_first(function: Callable[..., Chains]) -> Callable[..., Chains]:
+  """The compiled function with [B, T, ...] leaves instead of [T, B, ...]."""
+
+  @jax.jit
+  def swapped(*arguments: PyTree) -> Chains:
+    chains = function(*arguments)
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), chains)
+
+  return swapped
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _infusion_chains(
-  network: Network, num_steps: int, weights: Weights, keys: Array, x: Array
-) -> Chains:
-  return _batch_first(sampling.infusion_chains(network, weights, keys, x, num_steps))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _inpaint(
-  network: Network,
-  num_steps: int,
-  weights: Weights,
-  keys: Array,
-  images: Array,
-  known: Array,
-) -> Array:
-  return sampling.inpaint(network, weights, keys, images, known, num_steps)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _clamped_chains(
-  network: Network,
-  num_steps: int,
-  weights: Weights,
-  keys: Array,
-  images: Array,
-  known: Array,
-) -> Chains:
-  return _batch_first(
-    sampling.clamped_chains(network, weights, keys, images, known, num_steps)
-  )
-
-
-def _batch_first(chains: Chains) -> Chains:
-  return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), chains)
+_inpaint = jax.jit(sampling.inpaint)
+_chains = _batch_first(sampling.chains)
+_infusion_chains = _batch_first(sampling.infusion_chains)
+_clamped_chains = _batch_first(sampling.clamped_chains)

@@ -19,9 +19,10 @@ PyTree = Any
 class Network:
   """A Flax module for one step, and what repeats it over T of them.
 
-  `train` and `fixed` are operators of the chain. `Partial(network.fixed, shared)` is
-  a transition and a pytree that carries the weights: a jitted function can take it
-  as an argument and is compiled once for all weights.
+  `train` and `fixed` are operators of the chain, equal for equal networks.
+  `Partial(network.fixed, shared)` is a transition and a pytree that carries the
+  weights: a jitted function can take it as an argument and is compiled once for all
+  weights.
 
   Attributes:
     module: called as `module(z, time, train)`, returns a Gaussian; hashable.
@@ -48,24 +49,21 @@ class Network:
       self._repeat(variables.get(STATISTICS, {})),
     )
 
-  def train(self, shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, PyTree]:
-    """One step with the statistics of the mini-batch [B, H, W, C], which it reports."""
-    variables = {"params": shared, STEP: step.per_step}
-    p, report = self.module.apply(
-      variables, z, self._time(step.index), True, mutable=[STATISTICS]
-    )
-    return p, report.get(STATISTICS, {})
+  @property
+  def train(self) -> "Training":
+    """The operator with the statistics of the mini-batch, which it reports."""
+    return Training(self)
 
-  def fixed(self, shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, None]:
-    """One step with given statistics: images do not see each other."""
-    variables = {"params": shared, STEP: step.per_step, STATISTICS: step.statistics}
-    return self.module.apply(variables, z, self._time(step.index), False), None
+  @property
+  def fixed(self) -> "Fixed":
+    """The operator with given statistics: images do not see each other."""
+    return Fixed(self)
 
   def steps(self, per_step: PyTree, statistics: PyTree = None) -> Step:
     """What a chain of T steps scans over, leaves [T, ...]."""
     return Step(per_step, jnp.arange(self.num_steps), statistics)
 
-  def _time(self, index: Array) -> Array:
+  def time(self, index: Array) -> Array:
     """The step as a number in (0, 1]: t / T."""
     return (index + 1) / self.num_steps
 
@@ -73,3 +71,34 @@ class Network:
     return jax.tree.map(
       lambda leaf: jnp.repeat(leaf[None], self.num_steps, axis=0), tree
     )
+
+
+# Methods of two equal networks are not equal, which would compile programs anew.
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """One step with the statistics of the mini-batch [B, H, W, C], which it reports."""
+
+  network: Network
+
+  def __call__(self, shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, PyTree]:
+    """See `chain.Operator`."""
+    variables = {"params": shared, STEP: step.per_step}
+    p, report = self.network.module.apply(
+      variables, z, self.network.time(step.index), True, mutable=[STATISTICS]
+    )
+    return p, report.get(STATISTICS, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+  """One step with given statistics: images do not see each other."""
+
+  network: Network
+
+  def __call__(self, shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, None]:
+    """See `chain.Operator`."""
+    variables = {"params": shared, STEP: step.per_step, STATISTICS: step.statistics}
+    time = self.network.time(step.index)
+    return self.network.module.apply(variables, z, time, False), None

@@ -368,7 +368,7 @@ def bounds(
   """
 
   def one(weights: Weights, keys: Array, x: Array) -> Array:
-    markov = sampling.markov_chain(network, weights, network.num_steps)
+    markov = sampling.markov_chain(network, weights)
     # Full float32 products on every device, as in `evaluation`.
     with jax.default_matmul_precision("highest"):
       return likelihood.estimate(
@@ -385,6 +385,6 @@ def sample_means(
   """Pictures of R models, [R, B, H, W, C], from the same [B] keys; see `bounds`."""
 
   def one(weights: Weights, keys: Array) -> Array:
-    return sampling.predict(network, weights, keys, network.num_steps).mean
+    return sampling.predict(sampling.markov_chain(network, weights), keys).mean
 
   return over_runs(one, (0, None), 0, mesh, together)(weights, keys)

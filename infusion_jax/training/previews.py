@@ -29,14 +29,14 @@ def draw(
   folder = workdir / FOLDER
   folder.mkdir(exist_ok=True)
   keys = jax.random.split(random.named(key, "preview"), _IMAGES)
-  chains = _chains(network, weights, keys, network.num_steps)
+  chains = _chains(sampling.markov_chain(network, weights), keys)
   grid = plots.grid(np.asarray(chains.means[-1]))
   plots.save(folder / f"epoch_{epoch:05d}_samples.png", grid)
   rows = np.asarray(chains.means[:, :_CHAINS]).swapaxes(0, 1)
   plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
 
 
-_chains = jax.jit(sampling.chains, static_argnums=(0, 3))
+_chains = jax.jit(sampling.chains)
 
 
 def parzen_estimate(
@@ -48,9 +48,8 @@ def parzen_estimate(
   training alone.
   """
   keys = jax.random.split(random.named(key, "parzen"), num_samples)
-  means = np.concatenate(
-    list(sampling.means(network, weights, keys, network.num_steps))
-  )
+  markov = sampling.markov_chain(network, weights)
+  means = np.concatenate(list(sampling.means(markov, keys)))
   clean = pixels.scaled(jnp.asarray(dataset.validation), dataset.levels)
   found = parzen.evaluate(np.asarray(clean), means)
   return {"parzen": found.mean, "parzen_error": found.standard_error}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax.tree_util import Partial
 
 from infusion_jax import chain, objectives
-from infusion_jax.chain import Infusion
+from infusion_jax.chain import Infusion, MarkovChain
 from infusion_jax.config import ChainConfig, ModelConfig
 from infusion_jax.errors import UserError
 from infusion_jax.networks import ConvNet, Network, build, layers
@@ -260,9 +260,9 @@ def bounds(module, count=8):
 
   @jax.jit
   def bound(key):
-    terms, report = objectives.bound(
-      key, Partial(net.train, values.shared), net.steps(values.per_step), x, infusion
-    )
+    transition = Partial(net.train, values.shared)
+    markov = MarkovChain(transition, net.steps(values.per_step), infusion)
+    terms, report = objectives.bound(key, markov, x)
     return terms.bound.mean(), report
 
   results = [bound(jax.random.key(seed)) for seed in range(count)]

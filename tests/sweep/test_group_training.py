@@ -195,7 +195,7 @@ def test_the_test_bound_is_that_of_the_run_alone(rates):
   model = infusion_jax.load(folder.run(group.runs[1]))
   found = importance.evaluate(
     random.named(jax.random.key(0), "chains"),
-    sampling.markov_chain(model.network, model.weights, 3),
+    sampling.markov_chain(model.network, model.weights),
     DATA.test[:10],
     levels=DATA.levels,
     num_chains=2,

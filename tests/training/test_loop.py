@@ -13,6 +13,7 @@ import runs
 from infusion_jax import random, sampling
 from infusion_jax.errors import UserError
 from infusion_jax.metrics import parzen
+from infusion_jax.sampling import markov_chain
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import Checkpoints
 from infusion_jax.training import epochs, loop, metrics_log, programs, signals, snapshot
@@ -226,7 +227,7 @@ def test_parzen_estimates_are_of_the_epoch_and_do_not_disturb(six_epochs, tmp_pa
   network, run = make_recipe(config, data).network, make_run(config, data)
   weights = sampling.Weights(state.parameters, state.statistics, run.infusion)
   keys = jax.random.split(random.named(run.key, "parzen"), 40)
-  means = sampling.predict(network, weights, keys, 3).mean
+  means = sampling.predict(markov_chain(network, weights), keys).mean
   found = parzen.evaluate(data.validation.astype(np.float32) / 17, np.asarray(means))
   np.testing.assert_allclose(measured[-1]["parzen"], found.mean, rtol=1e-5)
 
@@ -251,7 +252,9 @@ def test_parzen_of_averaged_weights_uses_their_own_statistics(tmp_path):
 
   def estimate(statistics):
     weights = sampling.Weights(state.average, statistics, run.infusion)
-    means = np.asarray(sampling.predict(recipe.network, weights, keys, 3).mean)
+    means = np.asarray(
+      sampling.predict(markov_chain(recipe.network, weights), keys).mean
+    )
     return parzen.evaluate(data.validation.astype(np.float32) / 17, means).mean
 
   np.testing.assert_allclose(measured, estimate(own), rtol=1e-5)
