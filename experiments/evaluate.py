@@ -44,6 +44,12 @@ _TUNE_PROPOSAL = flags.DEFINE_bool(
   False,
   "Also the importance estimate with the proposal's rates chosen on validation.",
 )
+_REFERENCES = flags.DEFINE_bool(
+  "references",
+  True,
+  "Also what trivial models reach on the same images (an independent histogram, a"
+  " Gaussian with all covariances) or, for parzen, real images instead of samples.",
+)
 _DATA_PATH = flags.DEFINE_string("data_path", None, "Where the data are, if moved.")
 _PROGRESS = flags.DEFINE_bool("progress", True, "Show progress bars on stderr.")
 _PROTOCOL = common.dataclass_flags(Protocol)
@@ -71,12 +77,13 @@ def main(argv: list[str]) -> None:
       ]
       _check_comparable(both)
       measured = [_measured(session, metrics) for session in both]
+      beside = _measured(both[0], _references(metrics, both[0]))
   except signals.Stopped as stopped:
     print(f"{stopped}; the same command resumes", file=sys.stderr)
     sys.exit(signals.EXIT_CODE)
   for session, rows in zip(both, measured, strict=True):
     print(f"{session.folder}: {session.dataset.name}, {protocol.split} split")
-    print(table(rows, session.dataset.name, session.model.config))
+    print(table([*rows, *beside], session.dataset.name, session.model.config))
     for sentence in filter(None, map(evaluation.caution, rows)):
       print(sentence)
   if len(both) > 1:
@@ -108,6 +115,14 @@ def _measured(session: Session, metrics: list[str]) -> list[dict]:
   return [row for metric in metrics for row in session.measure(metric)]
 
 
+def _references(metrics: list[str], session: Session) -> list[str]:
+  """What the metrics are to be compared with, unless it is asked for anyway."""
+  if not _REFERENCES.value:
+    return []
+  found = evaluation.references_of(metrics, session.dataset)
+  return [name for name in found if name not in metrics]
+
+
 def _check_comparable(sessions: list[Session]) -> None:
   """Two models are compared on the same images."""
   splits = (session.dataset.split(session.protocol.split) for session in sessions)
@@ -121,15 +136,16 @@ def _check_comparable(sessions: list[Session]) -> None:
 
 def table(rows: list[dict], dataset: str, config: Config) -> str:
   """Measurements beside the published values, as text."""
-  headers = ["metric", "value", "std. error", "deviation", "published", "protocol"]
+  headers = ["metric", "value", "std. error", "deviation", "bits/dim", "published"]
   return markdown.table(
-    headers,
+    [*headers, "protocol"],
     [
       [
         row["name"],
         _number(row["value"]),
         _number(row["standard_error"]),
         _number(row["deviation"]),
+        _bits(row),
         _published(dataset, row, config),
         _protocol(row),
       ]
@@ -163,6 +179,11 @@ def _number(value: float | None) -> str:
   return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
+def _bits(row: dict) -> str:
+  bits = row["details"].get("bits_per_dimension")
+  return "-" if bits is None else f"{bits:.3f}"
+
+
 def _published(dataset: str, row: dict, config: Config) -> str:
   found = evaluation.published(dataset, row["name"], config)
   if found is None:
@@ -183,8 +204,6 @@ def _protocol(row: dict) -> str:
     facts.append(f"sigma {protocol['sigma']:.3g}")
   if "median_ess" in details:
     facts.append(f"median ESS {details['median_ess']:.1f}")
-  if "bits_per_dimension" in details:
-    facts.append(f"{details['bits_per_dimension']:.3f} bits/dim")
   return ", ".join(facts)
 
 

@@ -9,9 +9,10 @@ once, so that an interrupted evaluation goes on where it was: whole measurements
 from collections.abc import Iterable
 
 from infusion_jax.errors import UserError
-from infusion_jax.evaluation import ais, likelihoods, pictures
+from infusion_jax.evaluation import ais, likelihoods, pictures, references
 from infusion_jax.evaluation.pictures import check_extractors
 from infusion_jax.evaluation.protocol import Measurement, Protocol
+from infusion_jax.evaluation.references import references_of
 from infusion_jax.evaluation.results import (
   Published,
   Report,
@@ -47,6 +48,8 @@ __all__ = [
   "paired",
   "pictures",
   "published",
+  "references",
+  "references_of",
   "stop_if",
   "with_population_statistics",
 ]

@@ -34,6 +34,7 @@ from infusion_jax.training.nonfinite import NonFiniteError, explain
 from infusion_jax.training.programs import compiled
 from infusion_jax.training.state import (
   Recipe,
+  Run,
   TrainState,
   initial_state,
   make_recipe,
@@ -100,13 +101,15 @@ def fit(
     # Before anything is on disk or calls back from C++ or an event loop: those may
     # swallow an interrupt that nobody else handles.
     asked = stack.enter_context(signals.asking())
-    recipe = make_recipe(config, dataset, mesh)
+    recipe, run = make_recipe(config, dataset, mesh), make_run(config, dataset)
     start = _initial_parameters(config, recipe)
     claimed = workdir.claimed(folder, config)
     hosts.on_first(lambda: stack.enter_context(claimed))
     options = {"tensorboard": tensorboard, "progress": progress}
     try:
-      training = _SingleRun(config, dataset, folder, recipe, start, asked, **options)
+      training = _SingleRun(
+        config, dataset, folder, recipe, run, start, asked, **options
+      )
       with contextlib.closing(training):
         state = epochs.train(training)
     except OSError as error:
@@ -150,6 +153,7 @@ class _SingleRun(epochs.Training):
     dataset: Dataset,
     folder: pathlib.Path,
     recipe: Recipe,
+    run: Run,
     start: Parameters | None,
     asked: Callable[[], bool],
     **options: Any,
@@ -161,6 +165,7 @@ class _SingleRun(epochs.Training):
       dataset: its images.
       folder: its workdir, which is claimed.
       recipe: its program.
+      run: its numbers.
       start: parameters to start from, instead of fresh ones.
       asked: whether a signal came.
       **options: of `epochs.Training`.
@@ -176,7 +181,7 @@ class _SingleRun(epochs.Training):
     mesh = recipe.mesh
     self.config, self.dataset, self.recipe, self.start = config, dataset, recipe, start
     self.program = compiled(recipe)
-    self.run = devices.copied(make_run(config, dataset), mesh)
+    self.run = devices.copied(run, mesh)
     self.images = devices.shared(dataset.train, mesh)
     self.validation = devices.shared(dataset.validation, mesh)
     self.monitor = devices.shared(dataset.train[: config.train.monitor_images], mesh)

@@ -187,7 +187,7 @@ def _evaluation(model: Model, folder: pathlib.Path) -> str:
   rows = evaluation.Report(folder, identity).metrics.values()
   if not rows:
     return paragraph("Nothing has been measured; experiments.evaluate does it.")
-  headers = ["metric", "value", "std. error", "deviation", "unit", "published"]
+  headers = ["metric", "value", "std. error", "deviation", "unit", "bits/dim"]
   cells = [
     [
       row["name"]
@@ -196,13 +196,16 @@ def _evaluation(model: Model, folder: pathlib.Path) -> str:
       row["standard_error"],
       row["deviation"],
       row["unit"],
+      row["details"].get("bits_per_dimension"),
       _published(model, row),
       ", ".join(f"{key} {_text(value)}" for key, value in row["protocol"].items()),
     ]
     for row in rows
   ]
   cautions = filter(None, map(evaluation.caution, rows))
-  return table([*headers, "protocol"], cells) + "".join(map(paragraph, cautions))
+  return table([*headers, "published", "protocol"], cells) + "".join(
+    map(paragraph, cautions)
+  )
 
 
 def _published(model: Model, row: Mapping[str, Any]) -> str | None:

@@ -71,21 +71,24 @@ def test_evaluate_prints_and_keeps_its_numbers(workdir):
   result = launch(*command)
   assert result.returncode == 0, result.stderr
   first = json.loads((workdir / "evaluation.json").read_text())["metrics"]
-  assert set(first) == {"bound", "importance"}
-  for name in first:
+  assert set(first) == {"bound", "importance", "histogram", "gaussian"}
+  for name in ("bound", "importance"):
     assert first[name]["standard_error"] > 0
     assert first[name]["deviation"] > 0
     assert first[name]["protocol"]["num_chains"] == 5
     assert f"{first[name]['value']:.2f}" in result.stdout
   assert first["bound"]["value"] < first["importance"]["value"]
+  bits = first["histogram"]["details"]["bits_per_dimension"]
+  (line,) = (row for row in result.stdout.splitlines() if "histogram" in row)
+  assert f"{first['histogram']['value']:.2f}" in line and f"{bits:.3f}" in line
   # The same again finds them; nothing is measured or written anew.
   assert launch(*command).stdout == result.stdout
   again = json.loads((workdir / "evaluation.json").read_text())["metrics"]
   assert again == first
   # Another split stands beside them.
-  assert launch(*command, "--split=train").returncode == 0
+  assert launch(*command, "--split=train", "--noreferences").returncode == 0
   both = json.loads((workdir / "evaluation.json").read_text())["metrics"]
-  assert set(both) == {"bound", "importance", "train/bound", "train/importance"}
+  assert set(both) == {*first, "train/bound", "train/importance"}
 
 
 def test_no_tensorflow_is_imported_while_training(tmp_path):
