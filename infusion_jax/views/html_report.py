@@ -196,7 +196,7 @@ def _evaluation(model: Model, folder: pathlib.Path) -> str:
       row["standard_error"],
       row["deviation"],
       row["unit"],
-      row["details"].get("bits_per_dimension"),
+      row.get("details", {}).get("bits_per_dimension"),
       _published(model, row),
       ", ".join(f"{key} {_text(value)}" for key, value in row["protocol"].items()),
     ]
