@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from infusion_jax import random
+from infusion_jax import gaussian, random
 from infusion_jax.gaussian import Draw, Gaussian, mixture_sample, sample
 
 Array = jax.Array
@@ -97,7 +97,7 @@ class Transition(Protocol):
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=("transition", "steps", "infusion"),
-  meta_fields=("unroll",),
+  meta_fields=("unroll", "levels"),
 )
 @dataclasses.dataclass(frozen=True)
 class MarkovChain:
@@ -110,12 +110,15 @@ class MarkovChain:
     infusion: prior, target variance, and the rates of the infusion chain: those of
       training, or of another proposal q.
     unroll: steps per iteration of the compiled loop (True: all of them).
+    levels: grey levels whose probabilities the last transition gives (see
+      `gaussian.log_bin_density`); 0: it is a density.
   """
 
   transition: Transition
   steps: PyTree
   infusion: Infusion
   unroll: int | bool = 1
+  levels: int = 0
 
   def __post_init__(self) -> None:
     # A Partial wrapped once more would be an opaque function, its weights constants.
@@ -131,6 +134,10 @@ class MarkovChain:
   def prior(self) -> Gaussian:
     """p^(0), mean and variance [H, W, C]."""
     return self.infusion.prior
+
+  def log_output(self, x: Array, prediction: Gaussian) -> Array:
+    """log p^(T)(x | z^(T-1)), [B] nats, of images x [B, H, W, C]."""
+    return gaussian.per_image(gaussian.log_output(x, prediction, self.levels))
 
   def with_rates(self, rates: Array) -> "MarkovChain":
     """The same chain with the infusion rates [T] of another proposal."""

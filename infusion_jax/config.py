@@ -40,6 +40,11 @@ def _in_range(name: str, value: float, low: float, high: float) -> None:
     raise UserError(f"{name} is {value}; it must lie between {bounds}")
 
 
+def _later(default: Any) -> Any:
+  """A field that older versions did not have: its default names no other run."""
+  return dataclasses.field(default=default, metadata={"later": True})
+
+
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
   if value not in allowed:
     raise UserError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
@@ -181,6 +186,8 @@ class TrainConfig:
 
   Attributes:
     objective: a name of `objectives.CRITERIA`: "denoising" or "lower_bound".
+    likelihood: "density" of dequantized images, or "discrete": the probability of
+      their grey levels (`gaussian.log_bin_density`), which no variance floor bounds.
     batch_size: images per step.
     num_epochs: passes over the training set, at most.
     learning_rate: Adam's.
@@ -219,10 +226,12 @@ class TrainConfig:
   preview_every: int = _key(10, "notes")
   parzen_every: int = 0
   parzen_samples: int = 10_000
+  likelihood: str = _later("density")
 
   def __post_init__(self) -> None:
     _one_of("train.objective", self.objective, tuple(objectives.CRITERIA))
     _one_of("train.on_nonfinite", self.on_nonfinite, ("stop", "rollback"))
+    _one_of("train.likelihood", self.likelihood, ("density", "discrete"))
     _one_of("train.decay", self.decay, ("constant", "cosine"))
     # Batch statistics of a single image are no statistics.
     _in_range("train.batch_size", self.batch_size, 2, 1_000_000)
@@ -274,6 +283,19 @@ def dotted_keys(*affects: str) -> list[str]:
     for section in dataclasses.fields(Config)
     for field in dataclasses.fields(section.type)
     if not affects or field.metadata.get("affects") in affects
+  ]
+
+
+def later_defaults(config: "Config") -> list[str]:
+  """The dotted keys of later versions that have their default."""
+  default = Config()
+  return [
+    f"{section.name}.{field.name}"
+    for section in dataclasses.fields(Config)
+    for field in dataclasses.fields(section.type)
+    if field.metadata.get("later")
+    and value_of(config, f"{section.name}.{field.name}")
+    == value_of(default, f"{section.name}.{field.name}")
   ]
 
 

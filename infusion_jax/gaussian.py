@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import log_ndtr
 
 from infusion_jax import random
 
@@ -62,6 +63,54 @@ def log_density(x: Array, p: Gaussian) -> Array:
     The log-densities in nats, of the broadcast shape.
   """
   return -0.5 * (_LOG_2PI + jnp.log(p.variance) + jnp.square(x - p.mean) / p.variance)
+
+
+def log_bin_density(x: Array, p: Gaussian, levels: int) -> Array:
+  """The Gaussian with all its mass in a grey level spread evenly over that level.
+
+  A density on [0, 1] that knows grey levels: log P(v) + log(levels), where P(v) is the
+  mass of `p` between v / levels and (v + 1) / levels; the first and the last level
+  have the tails, too. Element by element, so that sums of it are bounds and
+  likelihoods of the integers, in the units of `log_density` of dequantized images.
+
+  Args:
+    x: [..., H, W, C] in [0, 1); v is floor(levels x), best met by (v + 1/2) / levels.
+    p: the Gaussian, broadcastable to `x`.
+    levels: grey levels.
+
+  Returns:
+    Nats, of the broadcast shape; values and gradients are finite far in the tails.
+  """
+  v = jnp.clip(jnp.floor(x * levels), 0, levels - 1)
+  scale = jax.lax.rsqrt(p.variance)
+  low, high = ((v + end) / levels - p.mean for end in (0, 1))
+  low, high = low * scale, high * scale
+  mass = jnp.where(
+    v == 0,
+    log_ndtr(high),
+    jnp.where(v == levels - 1, log_ndtr(-low), _log_between(low, high, scale / levels)),
+  )
+  return mass + math.log(levels)
+
+
+def log_output(x: Array, p: Gaussian, levels: int) -> Array:
+  """`log_bin_density`, or `log_density` where `levels` is 0, element by element."""
+  return log_bin_density(x, p, levels) if levels else log_density(x, p)
+
+
+def _log_between(low: Array, high: Array, width: Array) -> Array:
+  """log of the standard normal's mass between two ends, `width` apart."""
+  middle = 0.5 * (low + high)
+  # Where the density hardly bends it is one value and a correction for its bend.
+  narrow = width * (1.0 + jnp.abs(middle)) < 0.1
+  bend = jnp.where(narrow, jnp.square(width) * (jnp.square(middle) - 1.0) / 24.0, 0.0)
+  series = -0.5 * (_LOG_2PI + jnp.square(middle)) + jnp.log(width) + jnp.log1p(bend)
+  # Elsewhere a difference of tails: of those on the side where they are small.
+  near = -jnp.abs(middle) + 0.5 * width
+  near = jnp.where(narrow, 0.0, near)
+  far = jnp.where(narrow, -1.0, near - width)
+  top = log_ndtr(near)
+  return jnp.where(narrow, series, top + jnp.log1p(-jnp.exp(log_ndtr(far) - top)))
 
 
 def sample(key: Array, p: Gaussian) -> Array:

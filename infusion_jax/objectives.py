@@ -12,7 +12,6 @@ from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, schedules
 from infusion_jax.chain import Infusion, MarkovChain, Operator, Parameters, Step, Visit
-from infusion_jax.gaussian import Gaussian
 
 Array = jax.Array
 PyTree = Any
@@ -63,6 +62,7 @@ def denoising(
   weights: Array | None = None,
   with_terms: bool = True,
   unroll: int | bool = 1,
+  levels: int = 0,
 ) -> Criterion:
   """The denoising criterion (section 3.3.3.2): every state is to predict x.
 
@@ -81,14 +81,15 @@ def denoising(
     infusion: prior, rates and target variance.
     weights: [T]; None: t / T, as in the thesis (`schedules.loss_weights`).
     with_terms: also evaluate the bound's terms on the way (more arithmetic).
-    unroll: of the `MarkovChain`.
+    unroll: of the `MarkovChain`, as is `levels`.
+    levels: 0: densities; else probabilities of so many grey levels.
   """
   num_steps = len(infusion.rates)
   weights = schedules.loss_weights(num_steps) if weights is None else weights
 
   def step_loss(shared, own, index, weight, z):
     p, report = operator(shared, Step(own, index), z)
-    total = gaussian.total(gaussian.log_density(x, p))
+    total = gaussian.total(gaussian.log_output(x, p, levels))
     return -weight * total / x.size, (p, report)
 
   def transition(step, z):
@@ -107,11 +108,11 @@ def denoising(
 
   zero = jnp.zeros((), x.dtype), jax.tree.map(jnp.zeros_like, parameters.shared)
   steps = (parameters.per_step, jnp.arange(num_steps), jnp.asarray(weights))
-  markov = MarkovChain(transition, steps, infusion, unroll)
+  markov = MarkovChain(transition, steps, infusion, unroll, levels)
   prediction, (loss, shared), (own, report, ratios) = chain.infuse(
     key, markov, x, fold=fold, initial=zero, record=record
   )
-  terms = _terms(ratios, prediction, x) if with_terms else None
+  terms = _terms(ratios, markov.log_output(x, prediction)) if with_terms else None
   return Criterion(loss, Parameters(shared, own), terms, report)
 
 
@@ -124,6 +125,7 @@ def lower_bound(
   *,
   with_terms: bool = True,
   unroll: int | bool = 1,
+  levels: int = 0,
 ) -> Criterion:
   """The lower-bound criterion (section 3.3.4.1): the bound itself is maximised.
 
@@ -140,14 +142,15 @@ def lower_bound(
     x: targets, [B, H, W, C].
     infusion: prior, rates and target variance.
     with_terms: return the terms, which are computed in any case.
-    unroll: of the `MarkovChain`.
+    unroll: of the `MarkovChain`, as is `levels`.
+    levels: 0: densities; else probabilities of so many grey levels.
   """
   index = jnp.arange(len(infusion.rates))
 
   def loss_of(parameters):
     transition = Partial(operator, parameters.shared)
     steps = Step(parameters.per_step, index)
-    markov = MarkovChain(transition, steps, infusion, unroll)
+    markov = MarkovChain(transition, steps, infusion, unroll, levels)
     terms, report = bound(key, markov, x)
     return -terms.bound.mean() / x[0].size, (terms, report)
 
@@ -180,7 +183,7 @@ def bound(key: Array, markov: MarkovChain, x: Array) -> tuple[Terms, PyTree]:
     return log_ratio(visit, x, markov.infusion), visit.report
 
   prediction, _, (ratios, report) = chain.infuse(key, markov, x, record=record)
-  return _terms(ratios, prediction, x), report
+  return _terms(ratios, markov.log_output(x, prediction)), report
 
 
 def log_ratio(visit: Visit, x: Array, infusion: Infusion) -> Array:
@@ -193,7 +196,6 @@ def log_ratio(visit: Visit, x: Array, infusion: Infusion) -> Array:
   return gaussian.per_image(log_p) - gaussian.per_image(log_q)
 
 
-def _terms(ratios: Array, prediction: Gaussian, x: Array) -> Terms:
-  """Names the T log-ratios [T, B] and adds the reconstruction term."""
-  reconstruction = gaussian.per_image(gaussian.log_density(x, prediction))
+def _terms(ratios: Array, reconstruction: Array) -> Terms:
+  """Names the T log-ratios [T, B] and the reconstruction term [B]."""
   return Terms(ratios[0], ratios[1:], reconstruction)

@@ -13,6 +13,16 @@ def scaled(images: Array, levels: int) -> Array:
   return images.astype(jnp.float32) / levels
 
 
+def middles(images: Array, levels: int) -> Array:
+  """The middle of each grey level, (value + 1/2) / levels, float32."""
+  return (images.astype(jnp.float32) + 0.5) / levels
+
+
+def of_levels(x: Array, levels: int) -> Array:
+  """The middle of the grey level that each number lies in or is nearest to."""
+  return middles(jnp.clip(jnp.floor(x * levels), 0, levels - 1), levels)
+
+
 def dequantized(key: Array, images: Array, levels: int) -> Array:
   """Targets: (value + U(0, 1)) / levels, in [0, 1).
 

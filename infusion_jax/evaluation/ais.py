@@ -41,6 +41,14 @@ def ais_isotropic(session: Session) -> list[Measurement]:
   return _measure(session, "ais_isotropic", markov, protocol, details)
 
 
+@metric("ais_discrete")
+def ais_discrete(session: Session) -> list[Measurement]:
+  """The same of the integers, by probabilities of grey levels; see `discrete`."""
+  markov = likelihoods.discrete_chain(session)
+  protocol = {"dequantization": likelihoods.NO_NOISE}
+  return _measure(session, "ais_discrete", markov, protocol, {})
+
+
 def _measure(
   session: Session,
   name: str,
@@ -69,9 +77,8 @@ def _measure(
     leapfrog_steps=settings.moves.num_leapfrog,
     persistence=settings.moves.persistence,
     acceptance=settings.acceptance,
-    dequantization=f"uniform, 1/{session.dataset.levels}",
     batch_statistics=session.model.about.get("statistics"),
-    **more,
+    **{"dequantization": f"uniform, 1/{session.dataset.levels}", **more},
   )
   found = Measurement.of(
     name, values, protocol, {**details, **likelihoods.bits(session, values)}
@@ -95,14 +102,15 @@ def _annealed(
   done = {(row["repetition"], row["first"]): row["estimate"] for row in parts.get(key)}
   size, legs = min(_BATCH, len(images)), settings.num_legs
   places = [(r, n) for r in range(repetitions) for n in range(0, len(images), size)]
+  inputs, levels = likelihoods.targets(session, markov, images)
   left = [place for place in places if place not in done]
   with session.bar(repetitions * len(images) * legs, name, "temperature") as reached:
     for batch in annealing.anneal_batches(
       session.key(name),
       markov,
-      images,
+      inputs,
       settings,
-      levels=session.dataset.levels,
+      levels=levels,
       repetitions=repetitions,
       batch_size=_BATCH,
       skip=lambda *place: place in done,

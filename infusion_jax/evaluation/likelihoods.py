@@ -1,18 +1,22 @@
 """Metrics from infusion chains: lower bound, importance sampling, isotropic output."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from infusion_jax import likelihood
+from infusion_jax import likelihood, pixels
 from infusion_jax.chain import MarkovChain
 from infusion_jax.evaluation.protocol import Measurement
 from infusion_jax.evaluation.session import Session, metric
 from infusion_jax.likelihood import Estimates
 
 Array = jax.Array
+
+#: In a protocol: what is measured are the integers themselves.
+NO_NOISE = "none: probabilities of grey levels"
 PyTree = Any
 
 # Linear schedules that are tried as the proposal's.
@@ -41,12 +45,13 @@ def estimates(
   rates = np.asarray(markov.infusion.rates).tolist()
   key = session.part_key(name, images, rates=rates, chains=protocol.num_chains)
   done = {(row["repetition"], row["first"]): row for row in parts.get(key)}
+  inputs, levels = targets(session, markov, images)
   with session.bar(protocol.repetitions * len(images), name) as reached:
     for repetition, first, found in likelihood.estimate_batches(
       session.key("chains"),
       markov,
-      images,
-      levels=session.dataset.levels,
+      inputs,
+      levels=levels,
       num_chains=protocol.num_chains,
       repetitions=protocol.repetitions,
       skip=lambda *place: place in done,
@@ -62,6 +67,21 @@ def estimates(
     for name in wanted[0]
     if name not in ("repetition", "first")
   }
+
+
+def targets(
+  session: Session, markov: MarkovChain, images: np.ndarray
+) -> tuple[np.ndarray, int | None]:
+  """Images as estimators take them: integers with their levels, or their middles."""
+  levels = session.dataset.levels
+  if not markov.levels:
+    return images, levels
+  return np.asarray(pixels.middles(images, levels)), None
+
+
+def discrete_chain(session: Session) -> MarkovChain:
+  """The model's chain, its last transition giving grey levels their probability."""
+  return dataclasses.replace(session.markov, levels=session.dataset.levels)
 
 
 def _listed(found: Estimates) -> dict[str, list[float]]:
@@ -161,6 +181,24 @@ def bits(session: Session, nats: np.ndarray) -> dict[str, Any]:
     float(np.mean(nats)), session.model.image_shape, session.dataset.levels
   )
   return {"bits_per_dimension": bits}
+
+
+@metric("discrete")
+def discrete(session: Session) -> list[Measurement]:
+  """Bound and importance estimate of the integers, by probabilities of grey levels.
+
+  In the nats of a density that is even within a grey level, log P(v) + D log(levels),
+  so that they compare with the others and with `histogram`.
+  """
+  found = estimates(session, discrete_chain(session), "discrete chains")
+  protocol = _chains_protocol(session) | {"dequantization": NO_NOISE}
+  ess = {"median_ess": float(np.median(found["ess"]))}
+  return [
+    Measurement.of(
+      f"discrete_{name}", found[name], protocol, {**more, **bits(session, found[name])}
+    )
+    for name, more in (("bound", {}), ("importance", ess))
+  ]
 
 
 @metric("isotropic")

@@ -25,6 +25,8 @@ _DENSITIES = {
   "isotropic",
   "ais",
   "ais_isotropic",
+  "discrete",
+  "ais_discrete",
 }
 
 

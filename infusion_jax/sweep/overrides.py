@@ -18,7 +18,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from infusion_jax.config import Config, dotted_keys, value_of
+from infusion_jax.config import Config, dotted_keys, later_defaults, value_of
 from infusion_jax.errors import UserError
 from infusion_jax.storage import published_numbers
 
@@ -113,7 +113,7 @@ def configs(base: Config, overrides: Sequence[Mapping[str, Any]]) -> list[Config
 def identity(config: Config) -> str:
   """Twelve hexadecimal digits that tell a run by all that decides its result."""
   values = config.to_dict()
-  for key in dotted_keys(*_ASIDE):
+  for key in [*dotted_keys(*_ASIDE), *later_defaults(config)]:
     section, _, name = key.partition(".")
     del values[section][name]
   text = json.dumps(values, sort_keys=True)

@@ -18,7 +18,6 @@ from jax.tree_util import Partial
 
 from infusion_jax import objectives, pixels, random
 from infusion_jax.chain import Infusion, MarkovChain, Parameters
-from infusion_jax.networks import Network
 from infusion_jax.objectives import Criterion, Terms
 from infusion_jax.training import devices
 from infusion_jax.training.state import Best, Recipe, Run, Totals, TrainState
@@ -128,6 +127,7 @@ def criterion(
     run.infusion,
     with_terms=with_terms,
     unroll=recipe.unroll,
+    levels=recipe.output_levels,
   )
 
 
@@ -183,7 +183,7 @@ def mean_terms(
   def evaluate(key: Array, images: Array) -> dict[str, Array]:
     x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
     terms, _ = infused_bound(
-      recipe.network, parameters, random.named(key, "chain"), infusion, x, recipe.unroll
+      recipe, parameters, random.named(key, "chain"), infusion, x
     )
     return {
       "bound": terms.bound.mean(),
@@ -218,7 +218,7 @@ def population_statistics(
   def evaluate(key: Array, images: Array) -> PyTree:
     x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
     _, report = infused_bound(
-      recipe.network, parameters, random.named(key, "chain"), infusion, x, recipe.unroll
+      recipe, parameters, random.named(key, "chain"), infusion, x
     )
     return report
 
@@ -226,17 +226,12 @@ def population_statistics(
 
 
 def infused_bound(
-  network: Network,
-  parameters: Parameters,
-  key: Array,
-  infusion: Infusion,
-  x: Array,
-  unroll: int,
+  recipe: Recipe, parameters: Parameters, key: Array, infusion: Infusion, x: Array
 ) -> tuple[Terms, PyTree]:
   """The bound of one mini-batch under its own statistics, and those."""
-  steps = network.steps(parameters.per_step)
-  transition = Partial(network.train, parameters.shared)
-  markov = MarkovChain(transition, steps, infusion, unroll)
+  steps = recipe.network.steps(parameters.per_step)
+  transition = Partial(recipe.network.train, parameters.shared)
+  markov = MarkovChain(transition, steps, infusion, recipe.unroll, recipe.output_levels)
   return objectives.bound(key, markov, x)
 
 

@@ -51,6 +51,7 @@ class Recipe:
     clip: largest global gradient norm; 0: not clipped.
     ema_decay: of the averaged weights; 0: none.
     unroll: steps of the chain per iteration of the compiled loop.
+    output_levels: grey levels whose probabilities are learned; 0: densities.
     mesh: devices that share every batch, see `devices`; None: one device.
   """
 
@@ -61,6 +62,7 @@ class Recipe:
   clip: float = 0.0
   ema_decay: float = 0.0
   unroll: int = 1
+  output_levels: int = 0
   mesh: Mesh | None = None
 
   @property
@@ -176,6 +178,7 @@ def make_recipe(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> R
     # On a CPU a full unroll made a step of T = 5 1.45 times faster (see
     # `networks.layers`), but 1.65 times slower to compile, which grows with T.
     unroll=config.chain.unroll or 1,
+    output_levels=dataset.levels if config.train.likelihood == "discrete" else 0,
     mesh=mesh,
   )
 

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infusion_jax import chain, gaussian, random
+from infusion_jax import chain, random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.likelihood.annealing import hmc
 from infusion_jax.likelihood.importance import LogMean, chain_keys, check_counts
@@ -124,8 +124,7 @@ def evaluator(
   """log p(x | eps) and its gradient: [B, T, H, W, C] -> [B], [B, T, H, W, C]."""
 
   def log_likelihood(noise):
-    p = chain.decode(noise, markov)
-    return gaussian.per_image(gaussian.log_density(x, p))
+    return markov.log_output(x, chain.decode(noise, markov))
 
   return hmc.with_gradient(log_likelihood)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from infusion_jax import chain, gaussian, random
+from infusion_jax import chain, gaussian, pixels, random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.likelihood.annealing import estimator
 from infusion_jax.likelihood.summary import Summary, summarize
@@ -67,7 +67,8 @@ def simulate(
   shape = (keys.shape[0], markov.num_steps, *markov.prior.mean.shape)
   noise = random.normal(random.named(keys, "noise"), shape)
   output = chain.decode(noise, markov)
-  return Simulated(gaussian.sample(random.named(keys, "output"), output), noise)
+  x = gaussian.sample(random.named(keys, "output"), output)
+  return Simulated(pixels.of_levels(x, markov.levels) if markov.levels else x, noise)
 
 
 def bounds(
