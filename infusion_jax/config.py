@@ -185,7 +185,9 @@ class TrainConfig:
   """How the parameters are learned.
 
   Attributes:
-    objective: a name of `objectives.CRITERIA`: "denoising" or "lower_bound".
+    objective: "denoising", "lower_bound" or "hybrid" (`objectives.CRITERIA`).
+    bound_weight: of hybrid: how much the lower bound counts beside denoising.
+    bound_means: of hybrid: "constant": the bound teaches variances alone; "learned".
     likelihood: "density" of dequantized images, or "discrete": the probability of
       their grey levels (`gaussian.log_bin_density`), which no variance floor bounds.
     batch_size: images per step.
@@ -227,10 +229,14 @@ class TrainConfig:
   parzen_every: int = 0
   parzen_samples: int = 10_000
   likelihood: str = _later("density")
+  bound_weight: float = _later(0.1)
+  bound_means: str = _later("constant")
 
   def __post_init__(self) -> None:
     _one_of("train.objective", self.objective, tuple(objectives.CRITERIA))
     _one_of("train.on_nonfinite", self.on_nonfinite, ("stop", "rollback"))
+    _one_of("train.bound_means", self.bound_means, ("constant", "learned"))
+    _in_range("train.bound_weight", self.bound_weight, 0.0, 1e6)
     _one_of("train.likelihood", self.likelihood, ("density", "discrete"))
     _one_of("train.decay", self.decay, ("constant", "cosine"))
     # Batch statistics of a single image are no statistics.

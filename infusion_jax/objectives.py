@@ -1,6 +1,6 @@
-"""What is learned: the denoising and the lower-bound criterion.
+"""What is learned: the denoising and the lower-bound criterion, and both together.
 
-Both take a `chain.Operator` with its parameters, over the rows of `chain.Step`. Both
+All take a `chain.Operator` with its parameters, over the rows of `chain.Step`. All
 return loss, gradient, named terms and stacked reports.
 """
 
@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, schedules
 from infusion_jax.chain import Infusion, MarkovChain, Operator, Parameters, Step, Visit
+from infusion_jax.gaussian import Gaussian
 
 Array = jax.Array
 PyTree = Any
@@ -160,10 +161,63 @@ def lower_bound(
   return Criterion(loss, gradient, terms if with_terms else None, report)
 
 
+def hybrid(
+  key: Array,
+  operator: Operator,
+  parameters: Parameters,
+  x: Array,
+  infusion: Infusion,
+  *,
+  bound_weight: float = 0.1,
+  bound_means: str = "constant",
+  with_terms: bool = True,
+  unroll: int | bool = 1,
+  levels: int = 0,
+) -> Criterion:
+  """Denoising plus a share of the lower bound, on the same chains.
+
+      loss = denoising loss + bound_weight * lower-bound loss
+
+  With constant means the bound teaches variances alone, and denoising the pictures
+  (Nichol and Dhariwal, 2021).
+
+  Args:
+    key: one key, or [B] keys.
+    operator: the transition operator.
+    parameters: its parameters.
+    x: targets, [B, H, W, C].
+    infusion: prior, rates and target variance.
+    bound_weight: of the lower bound's loss.
+    bound_means: "learned", or "constant": no gradient of the bound flows through the
+      means of the transitions.
+    with_terms: return the bound's terms, which are computed in any case.
+    unroll: of the `MarkovChain`, as is `levels`.
+    levels: 0: densities; else probabilities of so many grey levels.
+  """
+
+  def held(shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, PyTree]:
+    p, report = operator(shared, step, z)
+    return p._replace(mean=jax.lax.stop_gradient(p.mean)), report
+
+  options = {"unroll": unroll, "levels": levels}
+  inside = held if bound_means == "constant" else operator
+  first = denoising(key, operator, parameters, x, infusion, with_terms=False, **options)
+  second = lower_bound(key, inside, parameters, x, infusion, **options)
+  loss, gradient = jax.tree.map(
+    lambda a, b: a + bound_weight * b,
+    (first.loss, first.gradient),
+    (second.loss, second.gradient),
+  )
+  terms = second.terms if with_terms else None
+  return Criterion(loss, gradient, terms, first.report)
+
+
 #: Criteria by `train.objective`. To add one, write it and its line here.
-CRITERIA = {"denoising": denoising, "lower_bound": lower_bound}
+CRITERIA = {"denoising": denoising, "lower_bound": lower_bound, "hybrid": hybrid}
 #: Those whose gradients flow through the whole chain: their memory grows with T.
-THROUGH_TIME = ("lower_bound",)
+THROUGH_TIME = ("lower_bound", "hybrid")
+#: Keys of the configuration (`train.NAME`) that a criterion takes as arguments.
+OPTIONS = {"hybrid": ("bound_weight", "bound_means")}
 
 
 def bound(key: Array, markov: MarkovChain, x: Array) -> tuple[Terms, PyTree]:

@@ -373,6 +373,54 @@ def test_bound_shares_draws_with_the_criteria(x64):
   np.testing.assert_allclose(report["mean"], result.report["mean"], rtol=1e-9)
 
 
+def held(shared, step, z):
+  """The small network, no gradient flowing through its means."""
+  p, report = toys.operator(shared, step, z)
+  return p._replace(mean=jax.lax.stop_gradient(p.mean)), report
+
+
+@pytest.mark.parametrize("kind", ["constant", "learned"])
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_hybrid_is_the_sum_of_both_criteria(kind, weight, x64):
+  parameters, x, infusion = problem()
+  key = keys_for("one key")
+
+  def run(name, operator=toys.operator, **options):
+    arguments = key, operator, parameters, x, infusion
+    return jax.jit(lambda: objectives.CRITERIA[name](*arguments, **options))()
+
+  found = run("hybrid", bound_weight=weight, bound_means=kind)
+  first = run("denoising")
+  second = run("lower_bound", toys.operator if kind == "learned" else held)
+  expected = jax.tree.map(
+    lambda a, b: a + weight * b,
+    (first.loss, first.gradient),
+    (second.loss, second.gradient),
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
+    (found.loss, found.gradient),
+    expected,
+  )
+  np.testing.assert_allclose(found.terms.bound, second.terms.bound, rtol=1e-9)
+
+
+def test_with_constant_means_the_bound_teaches_variances_alone(x64):
+  """The columns of the heads that make means get the denoising gradient alone."""
+  parameters, x, infusion = problem()
+  key, size = keys_for("one key"), x[0].size
+
+  def heads(name, **options):
+    run = functools.partial(objectives.CRITERIA[name], **options)
+    found = jax.jit(lambda: run(key, toys.operator, parameters, x, infusion))()
+    return found.gradient.shared["heads"]
+
+  plain = heads("denoising")
+  mixed = heads("hybrid", bound_weight=1.0, bound_means="constant")
+  np.testing.assert_allclose(mixed[:, :size], plain[:, :size], rtol=1e-9)
+  assert np.abs(mixed[:, size:] - plain[:, size:]).max() > 1e-3
+
+
 # --- Memory ---------------------------------------------------------------------------
 
 

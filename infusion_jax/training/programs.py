@@ -128,6 +128,7 @@ def criterion(
     with_terms=with_terms,
     unroll=recipe.unroll,
     levels=recipe.output_levels,
+    **dict(recipe.objective_options),
   )
 
 

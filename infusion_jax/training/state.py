@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from infusion_jax import chain, random, schedules
+from infusion_jax import chain, objectives, random, schedules
 from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.config import ChainConfig, Config, TrainConfig
 from infusion_jax.datasets import Dataset
@@ -46,6 +46,7 @@ class Recipe:
   Attributes:
     network: the transition operator.
     objective: a name of `objectives.CRITERIA`.
+    objective_options: arguments of that criterion, names and values.
     batch_size: images per step.
     levels: grey levels of the images.
     clip: largest global gradient norm; 0: not clipped.
@@ -63,6 +64,7 @@ class Recipe:
   ema_decay: float = 0.0
   unroll: int = 1
   output_levels: int = 0
+  objective_options: tuple[tuple[str, Any], ...] = ()
   mesh: Mesh | None = None
 
   @property
@@ -171,6 +173,10 @@ def make_recipe(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> R
   return Recipe(
     network=network,
     objective=config.train.objective,
+    objective_options=tuple(
+      (name, getattr(config.train, name))
+      for name in objectives.OPTIONS.get(config.train.objective, ())
+    ),
     batch_size=config.train.batch_size,
     levels=dataset.levels,
     clip=config.train.clip,

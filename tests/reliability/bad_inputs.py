@@ -168,6 +168,9 @@ KEYS = [
   *_key("chain.prior_floor", ("0", "0"), ("nan", "nan")),
   *_key("chain.unroll", ("-1", "-1"), ("20000",)),
   *_key("train.objective", ("gan", "'gan'", "denoising"), ("", "''")),
+  *_key("train.likelihood", ("counts", "'counts'", "density, discrete")),
+  *_key("train.bound_weight", ("-1", "-1"), ("nan", "nan"), ("much", "much")),
+  *_key("train.bound_means", ("free", "'free'", "constant, learned")),
   *_key(
     "train.batch_size",
     ("0", "0"),
