@@ -1,0 +1,242 @@
+"""Which criterion buys likelihood, and what pictures pay: one budget, many recipes.
+
+  python -m scripts.likelihood_front --workdir=runs/front --out=front
+  python -m scripts.likelihood_front --config=configs/mnist.py --source=idx \
+      --path=MNIST_FOLDER --num_steps=5 --omega=0.1 --epochs=12 --seeds=0 --workdir=...
+
+Every recipe trains the same network for the same number of epochs. The same command
+goes on where it was interrupted. Writes README.md, front.json and pictures to --out.
+"""
+
+import argparse
+import json
+import pathlib
+import runpy
+from typing import Any
+
+import jax
+import numpy as np
+
+import infusion_jax
+from infusion_jax import datasets
+from infusion_jax.config import Config
+from infusion_jax.datasets import Dataset
+from infusion_jax.drawing import markdown, plots
+from infusion_jax.evaluation import Protocol, Session
+from infusion_jax.storage import files, provenance
+from infusion_jax.sweep import overrides
+from infusion_jax.training import loop
+
+_CAREFUL = {"train.learning_rate": 3e-4, "train.clip": 1.0}
+_BOUND = {"train.objective": "lower_bound", **_CAREFUL}
+_HYBRID = {"train.objective": "hybrid", "train.clip": 1.0}
+_DISCRETE = {"train.likelihood": "discrete"}
+
+#: Stages of each recipe: share of the epochs, and what is changed.
+RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
+  "denoising": [(1.0, {})],
+  "lower bound": [(1.0, _BOUND)],
+  "denoising, then lower bound": [(0.5, {}), (0.5, _BOUND)],
+  "hybrid 0.01, constant means": [(1.0, {**_HYBRID, "train.bound_weight": 0.01})],
+  "hybrid 0.1, constant means": [(1.0, {**_HYBRID, "train.bound_weight": 0.1})],
+  "hybrid 1, constant means": [(1.0, {**_HYBRID, "train.bound_weight": 1.0})],
+  "hybrid 0.1, learned means": [
+    (1.0, {**_HYBRID, "train.bound_weight": 0.1, "train.bound_means": "learned"})
+  ],
+  "denoising, grey levels": [(1.0, _DISCRETE)],
+  "hybrid 0.1, constant means, grey levels": [
+    (1.0, {**_HYBRID, **_DISCRETE, "train.bound_weight": 0.1})
+  ],
+}
+_COLUMNS = (
+  "bound",
+  "importance",
+  "ais",
+  "discrete_bound",
+  "discrete_importance",
+  "parzen",
+)
+_METRICS = ("bound", "importance", "ais", "discrete", "parzen")
+
+
+def main() -> None:
+  """Trains, measures, writes."""
+  options = _options()
+  base = _base(options)
+  dataset = datasets.from_config(base.data)
+  out = pathlib.Path(options.out)
+  out.mkdir(parents=True, exist_ok=True)
+  found: dict[str, list[dict[str, Any]]] = {}
+  for name, stages in RECIPES.items():
+    for seed in map(int, options.seeds.split(",")):
+      folder = pathlib.Path(options.workdir) / _slug(name) / f"seed_{seed}"
+      last = _trained(base, dataset, folder, stages, seed, options.epochs)
+      found.setdefault(name, []).append(_measured(last, dataset, options))
+      if len(found[name]) == 1:
+        _draw(last, out / f"samples_{_slug(name)}.png")
+  references = _references(last, dataset, options)
+  _write(out, found, references, base, dataset, options)
+
+
+def _options() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--config", default="configs/digits.py")
+  parser.add_argument("--source", default="")
+  parser.add_argument("--path", default="")
+  parser.add_argument("--num_steps", type=int, default=0)
+  parser.add_argument("--omega", type=float, default=0.0)
+  parser.add_argument("--epochs", type=int, default=60)
+  parser.add_argument("--seeds", default="0,1")
+  parser.add_argument("--num_images", type=int, default=0)
+  parser.add_argument("--ais_images", type=int, default=64)
+  parser.add_argument("--temperatures", type=int, default=500)
+  parser.add_argument("--workdir", required=True)
+  parser.add_argument("--out", required=True)
+  return parser.parse_args()
+
+
+def _base(options: argparse.Namespace) -> Config:
+  values = runpy.run_path(options.config)["get_config"]().to_dict()
+  changes: dict[str, Any] = {"train.preview_every": 0, "train.decay": "cosine"}
+  if options.source:
+    changes |= {"data.source": options.source, "data.path": options.path}
+  if options.num_steps:
+    changes["chain.num_steps"] = options.num_steps
+  if options.omega:
+    changes["chain.omega"] = options.omega
+  return overrides.apply(Config.from_dict(values), changes)
+
+
+def _slug(name: str) -> str:
+  return "_".join(name.replace(",", "").replace(".", "").split())
+
+
+def _trained(
+  base: Config,
+  dataset: Dataset,
+  folder: pathlib.Path,
+  stages: list[tuple[float, dict[str, Any]]],
+  seed: int,
+  num_epochs: int,
+) -> pathlib.Path:
+  """The folder of the last stage; each starts from the one before."""
+  before = ""
+  for number, (share, changes) in enumerate(stages):
+    place = folder / f"stage_{number}"
+    changes = {
+      **changes,
+      "train.seed": seed,
+      "train.num_epochs": round(share * num_epochs),
+      "train.init_from": before,
+    }
+    loop.fit(overrides.apply(base, changes), dataset, place)
+    before = str(place)
+  return place
+
+
+def _protocol(options: argparse.Namespace) -> Protocol:
+  return Protocol(
+    num_images=options.num_images,
+    ais_images=options.ais_images,
+    ais_chains=2,
+    temperatures=options.temperatures,
+  )
+
+
+def _measured(
+  folder: pathlib.Path, dataset: Dataset, options: argparse.Namespace
+) -> dict[str, Any]:
+  session = Session(infusion_jax.load(folder), dataset, _protocol(options), folder)
+  return {row["name"]: row for name in _METRICS for row in session.measure(name)}
+
+
+def _references(
+  folder: pathlib.Path, dataset: Dataset, options: argparse.Namespace
+) -> dict[str, Any]:
+  session = Session(infusion_jax.load(folder), dataset, _protocol(options), folder)
+  names = ("histogram", "gaussian", "parzen_real")
+  return {row["name"]: row for name in names for row in session.measure(name)}
+
+
+def _draw(folder: pathlib.Path, path: pathlib.Path) -> None:
+  model = infusion_jax.load(folder)
+  steps = 2 * model.network.num_steps
+  plots.save(path, plots.grid(model.sample(jax.random.key(0), 64, num_steps=steps)))
+
+
+def _write(
+  out: pathlib.Path,
+  found: dict[str, list[dict[str, Any]]],
+  references: dict[str, Any],
+  base: Config,
+  dataset: Dataset,
+  options: argparse.Namespace,
+) -> None:
+  rows = [
+    [name, *(_cell([run[column] for run in runs]) for column in _COLUMNS)]
+    for name, runs in found.items()
+  ]
+  blank = ["-"] * len(_COLUMNS)
+  for name in ("histogram", "gaussian"):
+    rows.append([name, _cell([references[name]]), *blank[1:]])
+  rows.append(["training images", *blank[1:], _cell([references["parzen_real"]])])
+  seeds = len(next(iter(found.values())))
+  text = (
+    f"# Likelihood against pictures: {dataset.name}\n\n"
+    f"T = {base.chain.num_steps}, {options.epochs} epochs of"
+    f" {len(dataset.train):,} images, {seeds} seed{'s' if seeds > 1 else ''}."
+    " Test images, nats per image, mean over the seeds ± the mean standard error over"
+    " images; AIS on"
+    f" {min(options.ais_images, len(dataset.test))} images, {options.temperatures}"
+    " temperatures, 2 chains. What the columns mean:"
+    " [docs/likelihood.md](../../../docs/likelihood.md).\n\n"
+    f"{markdown.table(['recipe', *_COLUMNS], rows)}\n\n"
+    "![Likelihood against Parzen](front.png)\n"
+  )
+  files.save_bytes(out / "README.md", text.encode())
+  plots.save(out / "front.png", _figure(found))
+  content = {"runs": found, "references": references, "made": provenance.describe()}
+  for runs in found.values():
+    for run in runs:
+      for row in run.values():
+        row["details"].pop("per_image", None)
+        row["provenance"] = provenance.without_folders(row["provenance"])
+  for row in references.values():
+    row["details"].pop("per_image", None)
+    row["provenance"] = provenance.without_folders(row["provenance"])
+  content["made"] = provenance.without_folders(content["made"])
+  files.save_bytes(out / "front.json", json.dumps(content, indent=1).encode())
+
+
+def _cell(rows: list[dict[str, Any]]) -> str:
+  values = [row["value"] for row in rows]
+  error = np.mean([row["standard_error"] for row in rows])
+  spread = f" ({np.ptp(values):.1f} apart)" if len(values) > 1 else ""
+  return f"{np.mean(values):.1f} ± {error:.1f}{spread}"
+
+
+def _figure(found: dict[str, list[dict[str, Any]]]) -> np.ndarray:
+  """Bound against Parzen, a point a recipe."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(8.0, 5.0), dpi=150, layout="constrained")
+  axes = figure.add_subplot(
+    xlabel="Parzen estimate, nats (pictures)", ylabel="lower bound, nats (likelihood)"
+  )
+  axes.grid(color="0.9")
+  axes.spines[["top", "right"]].set_visible(False)
+  for name, runs in found.items():
+    x, y = (
+      np.mean([run[column]["value"] for run in runs]) for column in ("parzen", "bound")
+    )
+    axes.plot(x, y, "o", label=name)
+    axes.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+  axes.margins(x=0.25)
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.array(canvas.buffer_rgba())[..., :3].copy()
+
+
+if __name__ == "__main__":
+  main()
