@@ -147,7 +147,7 @@ def table(rows: list[dict], dataset: str, config: Config) -> str:
         _number(row["deviation"]),
         _bits(row),
         _published(dataset, row, config),
-        _protocol(row),
+        evaluation.in_words(row),
       ]
       for row in rows
     ],
@@ -190,31 +190,6 @@ def _published(dataset: str, row: dict, config: Config) -> str:
     return "-"
   gap = found.gap(row)
   return f"{found.value:.1f} ({found.where}; {gap.verdict}, {gap})"
-
-
-def _protocol(row: dict) -> str:
-  protocol, details = row["protocol"], row["details"]
-  facts = [f"{protocol['num_images']} images"]
-  facts += [f"{protocol[k]} {n}" for k, n in _COUNTS.items() if k in protocol]
-  if accuracy := protocol.get("extractor", {}).get("test_accuracy"):
-    facts.append(f"classifier of accuracy {accuracy:.3f}")
-  if "real_images" in details:
-    facts.append(f"real images {details['real_images']:.2f}")
-  if "sigma" in protocol:
-    facts.append(f"sigma {protocol['sigma']:.3g}")
-  if "median_ess" in details:
-    facts.append(f"median ESS {details['median_ess']:.1f}")
-  return ", ".join(facts)
-
-
-_COUNTS = {
-  "num_chains": "chains",
-  "repetitions": "repetitions",
-  "num_samples": "samples",
-  "temperatures": "temperatures",
-  "splits": "splits",
-  "subsets": "subsets",
-}
 
 
 if __name__ == "__main__":

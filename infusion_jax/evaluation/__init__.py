@@ -18,6 +18,7 @@ from infusion_jax.evaluation.results import (
   Report,
   caution,
   identity,
+  in_words,
   paired,
   published,
 )
@@ -43,6 +44,7 @@ __all__ = [
   "check_extractors",
   "check_metrics",
   "identity",
+  "in_words",
   "likelihoods",
   "metric",
   "paired",

@@ -204,3 +204,29 @@ def caution(row: Mapping[str, Any]) -> str:
 
 #: Effective sample sizes below it leave an importance-sampling estimate biased.
 _FEW = 2.0
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+  """The protocol of a measurement, and what tells how sure it is, in a few words."""
+  protocol, details = row["protocol"], row["details"]
+  facts = [f"{protocol['num_images']} images"]
+  facts += [f"{protocol[k]} {n}" for k, n in _COUNTS.items() if k in protocol]
+  if accuracy := protocol.get("extractor", {}).get("test_accuracy"):
+    facts.append(f"classifier of accuracy {accuracy:.3f}")
+  if "real_images" in details:
+    facts.append(f"real images {details['real_images']:.2f}")
+  if "sigma" in protocol:
+    facts.append(f"sigma {protocol['sigma']:.3g}")
+  if "median_ess" in details:
+    facts.append(f"median ESS {details['median_ess']:.1f}")
+  return ", ".join(facts)
+
+
+_COUNTS = {
+  "num_chains": "chains",
+  "repetitions": "repetitions",
+  "num_samples": "samples",
+  "temperatures": "temperatures",
+  "splits": "splits",
+  "subsets": "subsets",
+}

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infusion_jax.drawing import markdown
+from infusion_jax.evaluation import results
+from infusion_jax.model import load
 from infusion_jax.paper import records
 from infusion_jax.paper.descriptions import Book, Target
 from infusion_jax.storage import files
@@ -32,6 +34,13 @@ is printed with its standard error: *above* and *below* say more than two of the
 (`scripts/reproduce_gpu.sh`). Standard errors of importance sampling do not contain its
 bias: where the median effective sample size is below 2 the value may be far too low."""
 
+_REACHED = """## What trained models reach
+
+Of [`checkpoints`](checkpoints), each trained for hours on 2 CPU cores and evaluated by
+`experiments.evaluate --workdir=results/checkpoints/NAME`."""
+
+_CHECKPOINTS = "checkpoints"
+
 _TAIL = """## Other files
 
 - `checkpoints/digits`: the model of `make demo`, for the notebook;
@@ -39,6 +48,7 @@ _TAIL = """## Other files
 - [`why_missed.md`](why_missed.md): why numbers of small scale miss the published ones.
 - [`training`](training/README.md): what in training lifts bound, importance sampling
   and annealed importance sampling, on MNIST and on the digits.
+- [`mnist_t15`](mnist_t15/README.md): the thesis's main model, its pictures and curves.
 - [`mnist_t5`](mnist_t5/README.md): five estimators of one likelihood.
 - [`sweeps`](sweeps/mnist/sweep.md): twenty schedules of MNIST, sixteen of the digits.
 - [`benchmarks`](../docs/performance.md), [`growth`](growth/growth.png),
@@ -70,12 +80,44 @@ def page(out: pathlib.Path, targets: Sequence[Target]) -> str:
     for target in targets
     for scale in _SCALES
   }
-  parts = [_HEAD, _overview(targets, found)]
+  parts = [_HEAD, *_reached(out), "## Targets", _overview(targets, found)]
   for target in targets:
     parts += [f"## {target.title}: {target.about}"]
     for scale in _SCALES:
       parts += _section(target, scale, found[target.name, scale])
   return "\n\n".join([*parts, _TAIL]) + "\n"
+
+
+def _reached(out: pathlib.Path) -> list[str]:
+  """What the trained models in `checkpoints/` reach where the thesis has a number."""
+  rows = [
+    row
+    for folder in sorted(out.glob("checkpoints/*"))
+    if (folder / results.FILE).exists()
+    for row in _of_model(folder)
+  ]
+  if not rows:
+    return []
+  headers = ["model", "what", "published", "ours", "gap", "verdict", "protocol"]
+  return [_REACHED, markdown.table(headers, rows)]
+
+
+def _of_model(folder: pathlib.Path) -> list[list[str]]:
+  model = load(folder)
+  chain = model.config.chain
+  name = f"[{folder.name}]({_CHECKPOINTS}/{folder.name}), T = {chain.num_steps}"
+  rows = []
+  for row in results.Report(folder, results.identity(model)).metrics.values():
+    data = row["protocol"]["data"]
+    published = results.published(data, row["name"], model.config)
+    if published is None:
+      continue
+    gap = published.gap(row)
+    ours = f"{row['value']:.1f} ± {row['standard_error']:.1f}"
+    theirs = f"{published.value:.1f} ({published.where})"
+    protocol = results.in_words(row)
+    rows.append([name, row["name"], theirs, ours, str(gap), gap.verdict, protocol])
+  return rows
 
 
 def _overview(
