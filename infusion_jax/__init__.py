@@ -33,4 +33,5 @@ def __dir__() -> list[str]:
 def _rooms() -> set[str]:
   """The modules and packages of this folder."""
   places = pathlib.Path(__file__).parent.iterdir()
-  return {place.stem for place in places if place.stem.isidentifier()} - {"__init__"}
+  names = {place.stem for place in places if place.stem.isidentifier()}
+  return {name for name in names if not name.startswith("_")}

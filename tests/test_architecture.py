@@ -14,6 +14,7 @@ LIBRARY = ROOT / "infusion_jax"
 
 #: From the ground up: a room may import those before it, never one after it.
 ORDER = (
+  "commands",
   "errors",
   "random",
   "gaussian",

@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from infusion_jax import commands
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 #: An absolute path; its last part is the group. "1/4" and "a/b" are none.
@@ -39,6 +41,8 @@ def device() -> str:
 
 def command() -> str:
   """The command line of this process, as one would type it."""
+  if commands.current:
+    return shlex.join([commands.current, *sys.argv[1:]])
   spec = getattr(sys.modules["__main__"], "__spec__", None)
   if spec is None:
     return shlex.join(sys.argv)

@@ -1,0 +1,106 @@
+"""What `pip install` gives: one package, console scripts, runs from an empty folder."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PARTS = ("infusion_jax", "experiments", "configs")
+FILES = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+  """Built from a copy: building leaves files beside the sources."""
+  pytest.importorskip("setuptools", "70.1")
+  folder = tmp_path_factory.mktemp("wheel")
+  copy = folder / "copy"
+  ignored = shutil.ignore_patterns("__pycache__")
+  for part in PARTS:
+    shutil.copytree(ROOT / part, copy / part, ignore=ignored)
+  for name in FILES:
+    shutil.copy(ROOT / name, copy / name)
+  options = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(folder)]
+  _pip("wheel", *options, str(copy))
+  (built,) = folder.glob("*.whl")
+  return built
+
+
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("site")
+  _pip("install", "--no-deps", "--no-index", "-q", "--target", str(folder), str(wheel))
+  return folder
+
+
+def _pip(*arguments: str) -> None:
+  command = [sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check"]
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run(site, folder, script, *arguments):
+  return subprocess.run(
+    [str(site / "bin" / script), *arguments],
+    cwd=folder,
+    env={**os.environ, "PYTHONPATH": str(site)},
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
+
+
+def test_one_package_is_installed(wheel):
+  with zipfile.ZipFile(wheel) as archive:
+    names = archive.namelist()
+  tops = {name.split("/")[0] for name in names}
+  assert {top for top in tops if not top.endswith(".dist-info")} == {"infusion_jax"}
+  inside = {name.removeprefix("infusion_jax/_launch/") for name in names}
+  for path in sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("configs/**/*.py")]):
+    assert str(path.relative_to(ROOT)) in inside
+  assert "infusion_jax/storage/published.json" in names
+
+
+def test_every_launcher_has_a_script(site):
+  scripts = {path.name for path in (site / "bin").iterdir()}
+  for path in ROOT.glob("experiments/*.py"):
+    if "common.run(main)" in path.read_text():
+      assert f"infusion-{path.stem.replace('_', '-')}" in scripts
+
+
+@pytest.mark.slow
+def test_training_and_sampling_from_an_empty_folder(site, tmp_path):
+  trained = run(
+    site,
+    tmp_path,
+    "infusion-train",
+    "--config=digits",
+    "--workdir=x",
+    "--config.train.num_epochs=1",
+    "--config.data.max_images=100",
+    "--config.model.hidden_sizes=(8,)",
+    "--noprogress",
+  )
+  assert trained.returncode == 0, trained.stderr
+  assert "trained 1 epochs" in trained.stdout
+  launched = (tmp_path / "x/launches.jsonl").read_text()
+  assert '"command": "infusion-train --config' in launched
+  drawn = run(site, tmp_path, "infusion-sample", "--workdir=x", "--seeds=0-3")
+  assert drawn.returncode == 0, drawn.stderr
+  assert list((tmp_path / "x").glob("*.png"))
+  assert {path.name for path in tmp_path.iterdir()} == {"x"}
+
+
+def test_mistakes_and_help_are_those_of_the_launchers(site, tmp_path):
+  refused = run(site, tmp_path, "infusion-evaluate", "--workdir=none")
+  assert refused.returncode == 2
+  assert refused.stderr.startswith("error: ") and "none" in refused.stderr
+  told = run(site, tmp_path, "infusion-train", "--help")
+  assert told.returncode == 0, told.stderr
+  assert "--workdir" in told.stdout and "train.num_epochs" in told.stdout
