@@ -48,6 +48,7 @@ RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
     (1.0, {**_HYBRID, **_DISCRETE, "train.bound_weight": 0.1})
   ],
 }
+_MARKERS = "osD^v<>PX"
 _COLUMNS = (
   "bound",
   "importance",
@@ -220,19 +221,18 @@ def _figure(found: dict[str, list[dict[str, Any]]]) -> np.ndarray:
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(8.0, 5.0), dpi=150, layout="constrained")
+  figure = Figure(figsize=(9.0, 4.5), dpi=150, layout="constrained")
   axes = figure.add_subplot(
     xlabel="Parzen estimate, nats (pictures)", ylabel="lower bound, nats (likelihood)"
   )
   axes.grid(color="0.9")
   axes.spines[["top", "right"]].set_visible(False)
-  for name, runs in found.items():
+  for (name, runs), marker in zip(found.items(), _MARKERS, strict=True):
     x, y = (
       np.mean([run[column]["value"] for run in runs]) for column in ("parzen", "bound")
     )
-    axes.plot(x, y, "o", label=name)
-    axes.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
-  axes.margins(x=0.25)
+    axes.plot(x, y, marker, label=name, markersize=8, alpha=0.8)
+  figure.legend(loc="outside right upper", frameon=False, fontsize="small")
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.array(canvas.buffer_rgba())[..., :3].copy()
