@@ -34,7 +34,8 @@ _SCALE = flags.DEFINE_enum(
   "scale",
   "small",
   SCALES,
-  "full: the thesis's protocol, for a GPU; small: minutes a target on two cores;"
+  "full: the thesis's protocol, for a GPU; medium: a night on a laptop; small: minutes"
+  " a target on two cores;"
   " smoke: seconds, to see that all works.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the models; resumed.")

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from infusion_jax.errors import UserError
 from infusion_jax.sweep.overrides import Override
 
-#: "full" is the thesis's protocol, "small" minutes a target on two cores, "smoke"
-#: seconds: it shows that all works, and its pictures show nothing.
-SCALES = ("small", "full", "smoke")
+#: "full" is the thesis's protocol, "medium" a night on a laptop, "small" minutes a
+#: target on two cores, "smoke" seconds: it shows that all works, and its pictures show
+#: nothing.
+SCALES = ("small", "medium", "full", "smoke")
 
 Options = Mapping[str, Any]
 
@@ -44,6 +45,7 @@ class Run:
     sources: where its data may come from; the first that is there is taken.
     small: changes of the configuration at small scale.
     full: changes at full scale.
+    medium: changes of the full scale for the medium scale.
     smoke: changes of the small scale for the smoke scale.
   """
 
@@ -52,6 +54,7 @@ class Run:
   sources: tuple[Source, ...]
   small: Override
   full: Override = dataclasses.field(default_factory=dict)
+  medium: Override = dataclasses.field(default_factory=dict)
   smoke: Override = dataclasses.field(default_factory=dict)
 
   def changes(self, scale: str) -> Override:
@@ -109,6 +112,7 @@ class Target:
     published: what it reproduces, as paths in `published.json`.
     small: options of the layout at small scale.
     full: options at full scale.
+    medium: changes of the full ones for the medium scale.
     smoke: changes of the small ones for the smoke scale.
     needs: "inception" where a file of weights must be given.
   """
@@ -121,6 +125,7 @@ class Target:
   published: tuple[tuple[str, ...], ...]
   small: Options = dataclasses.field(default_factory=dict)
   full: Options = dataclasses.field(default_factory=dict)
+  medium: Options = dataclasses.field(default_factory=dict)
   smoke: Options = dataclasses.field(default_factory=dict)
   needs: str = ""
 
@@ -173,4 +178,6 @@ def _at_scale(described: Run | Target, scale: str) -> Mapping[str, Any]:
   check_scale(scale)
   if scale == "smoke":
     return {**described.small, **described.smoke}
+  if scale == "medium":
+    return {**described.full, **described.medium}
   return described.small if scale == "small" else described.full

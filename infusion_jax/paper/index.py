@@ -13,7 +13,7 @@ from infusion_jax.storage import files
 
 FILE = "README.md"
 #: Scales that have a column of their own; a smoke run is no result.
-_SCALES = ("small", "full")
+_SCALES = ("small", "medium", "full")
 
 _HEAD = """# Results
 
@@ -30,7 +30,8 @@ python -m experiments.reproduce --index_only --out=results
 chains, as each table and picture says. Its numbers show that the commands work and
 which way things go; they are not expected to reach the published ones, and every gap
 is printed with its standard error: *above* and *below* say more than two of them.
-*Full* scale is the thesis's protocol and meant for a GPU
+*Medium* scale is a night on a laptop: all training images, the thesis's networks, fewer
+epochs and chains. *Full* scale is the thesis's protocol and meant for a GPU
 (`scripts/reproduce_gpu.sh`). Standard errors of importance sampling do not contain its
 bias: where the median effective sample size is below 2 the value may be far too low."""
 
@@ -84,6 +85,8 @@ def page(out: pathlib.Path, targets: Sequence[Target]) -> str:
   for target in targets:
     parts += [f"## {target.title}: {target.about}"]
     for scale in _SCALES:
+      if scale == "medium" and found[target.name, scale] is None:
+        continue
       parts += _section(target, scale, found[target.name, scale])
   return "\n\n".join([*parts, _TAIL]) + "\n"
 
@@ -131,7 +134,8 @@ def _overview(
     ]
     for target in targets
   ]
-  return markdown.table(["", "what", "small scale", "full scale"], rows)
+  headers = ["", "what", *(f"{scale} scale" for scale in _SCALES)]
+  return markdown.table(headers, rows)
 
 
 def _anchor(target: Target) -> str:

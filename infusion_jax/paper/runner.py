@@ -102,13 +102,19 @@ class Runner:
 
   def describe(self, tasks: Sequence[Task]) -> str:
     """What there is to do, as two tables and a sentence; nothing is trained."""
-    targets = [
-      [task.target.name, task.target.title, task.state, ", ".join(task.target.runs)]
-      for task in tasks
-    ]
     pending = [task.target for task in tasks if task.state == "to be made"]
     works = {run: self._work(run) for run in self.runs_of(pending)}
-    pace = _pace(works.values())
+    hours = {run.name: self._hours(run, work) for run, work in works.items()}
+    targets = [
+      [
+        task.target.name,
+        task.target.title,
+        task.state,
+        ", ".join(task.target.runs),
+        f"{sum(hours.get(name, 0.0) for name in task.target.runs):.3g}",
+      ]
+      for task in tasks
+    ]
     trained = [
       [
         run.name,
@@ -116,20 +122,30 @@ class Runner:
         work.state,
         work.epochs,
         f"{work.left / 1e12:.3g}",
-        _minutes(work.left, pace),
+        f"{hours[run.name]:.3g}",
       ]
       for run, work in works.items()
     ]
-    parts = [markdown.table(["target", "thesis", "state", "made from"], targets)]
+    parts = [
+      markdown.table(["target", "thesis", "state", "made from", "hours"], targets)
+    ]
     if trained:
-      headers = ["model", "what", "state", "epochs", "TFLOP left", "minutes left"]
+      headers = ["model", "what", "state", "epochs", "TFLOP left", "hours left"]
       parts.append(markdown.table(headers, trained))
     left = sum(work.left for work in works.values())
     parts.append(
       f"targets to be made: {len(pending)}; training left: {left / 1e12:.3g} TFLOP"
-      f" at most, {_minutes(left, pace)} minutes at the pace so far"
+      f" at most, {sum(hours.values()):.3g} hours on this machine at the pace so far"
+      " or, where nothing has begun, of a few steps; targets share models"
     )
     return "\n\n".join(parts)
+
+  def _hours(self, run: Run | Sweep, work: Work) -> float:
+    """What is left to train of a model or sweep, in hours of this machine."""
+    if not work.left:
+      return 0.0
+    pace = _pace([work]) or runs.seconds_per_operation(run, self.bench)
+    return pace * work.left / 3600
 
   def make(self, tasks: Sequence[Task], commands: Mapping[str, str]) -> None:
     """Makes what is to be made, in order.

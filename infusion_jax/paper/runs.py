@@ -6,8 +6,12 @@ WORKDIR/<scale>/<name>/   the workdir of a run, or of a sweep
 import dataclasses
 import math
 import pathlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
 
 from infusion_jax import evaluation, model
 from infusion_jax.config import Config
@@ -18,9 +22,14 @@ from infusion_jax.paper.descriptions import Run, Source, Sweep
 from infusion_jax.storage import files
 from infusion_jax.sweep import conductor, cost, ledger, overrides, tables, vmapped
 from infusion_jax.sweep.ledger import Folder, SweepProtocol
-from infusion_jax.training import loop, workdir
+from infusion_jax.training import loop, programs, workdir
 from infusion_jax.training.epochs import TIMING_FILE
-from infusion_jax.training.state import make_recipe, steps_per_epoch
+from infusion_jax.training.state import (
+  initial_state,
+  make_recipe,
+  make_run,
+  steps_per_epoch,
+)
 
 #: Maps the name of a file of `configs`, such as "cifar10:files", to its values.
 Resolve = Callable[[str], Mapping[str, Any]]
@@ -33,7 +42,7 @@ class Bench:
   Attributes:
     workdir: of all training.
     data: the folder with the data sets.
-    scale: "small", "full" or "smoke".
+    scale: of `descriptions.SCALES`.
     resolve: reads configuration files.
     inception: a file of Inception-v3's weights, or "".
     progress: whether to show progress bars on stderr.
@@ -194,6 +203,28 @@ def _timing(path: pathlib.Path) -> tuple[int, float]:
   for row in files.read_json_lines(path) if path.exists() else ():
     seconds[row["epoch"]] = row["seconds"]
   return len(seconds), math.fsum(seconds.values())
+
+
+def seconds_per_operation(run: Run | Sweep, bench: Bench) -> float:
+  """The pace of training on this machine, from a few steps of the first model.
+
+  Raises:
+    UserError: the data are not there.
+  """
+  config = configs(run, bench)[0]
+  dataset = conductor.load_dataset(config.data)
+  recipe, numbers = make_recipe(config, dataset), make_run(config, dataset)
+  program, images = programs.compiled(recipe), jnp.asarray(dataset.train)
+  state = initial_state(recipe, numbers.key)
+  one = cost.estimate(recipe, dataset).flops_per_epoch
+  seconds = []
+  for _ in range(3):
+    began = time.perf_counter()
+    state = program.train_steps(state, numbers, images, np.asarray(1, np.int32))
+    state.failed.block_until_ready()
+    seconds.append(time.perf_counter() - began)
+  # The first step compiles.
+  return min(seconds[1:]) * steps_per_epoch(config.train, dataset) / one
 
 
 def train(run: Run, bench: Bench) -> Trained:

@@ -63,6 +63,19 @@ _SMALL_CONV = {
   **_NO_PREVIEWS,
 }
 
+_AVERAGED = {"train.ema_decay": 0.999, **_NO_PREVIEWS}
+_MEDIUM_CONV = {
+  "chain.num_steps": 5,
+  "chain.omega": 0.05,
+  "data.max_images": 5000,
+  "train.batch_size": 50,
+  "train.learning_rate": 3e-3,
+  "train.num_epochs": 20,
+  "train.checkpoint_every": 1,
+  "train.monitor_images": 200,
+  **_AVERAGED,
+}
+
 RUNS = (
   Run(
     "mnist",
@@ -75,6 +88,7 @@ RUNS = (
       "train.parzen_samples": 2000,
     },
     full={"train.parzen_every": 10, "train.checkpoint_every": 10},
+    medium={"train.num_epochs": 100, "train.checkpoint_every": 1, **_AVERAGED},
     smoke={
       **_TINY_MLP,
       "train.keep_every": 1,
@@ -93,6 +107,7 @@ RUNS = (
       "train.num_epochs": 4,
     },
     full={"chain.alpha0": 0.06, "chain.omega": 0.0, "train.checkpoint_every": 10},
+    medium={"train.num_epochs": 20, "train.checkpoint_every": 1, **_NO_PREVIEWS},
     smoke={**_TINY_MLP, "train.num_epochs": 1},
   ),
   Run(
@@ -108,6 +123,7 @@ RUNS = (
       "train.keep_every": 1,
     },
     full={"chain.num_steps": 30, "train.num_epochs": 10, "train.keep_every": 1},
+    medium={"train.num_epochs": 5, **_NO_PREVIEWS},
     smoke={**_TINY_MLP, "chain.num_steps": 6},
   ),
   Run(
@@ -121,6 +137,7 @@ RUNS = (
       "train.num_epochs": 5,
       **_NO_PREVIEWS,
     },
+    medium={"train.num_epochs": 30, "train.checkpoint_every": 1, **_AVERAGED},
     smoke={**_TINY_MLP, "chain.num_steps": 5},
   ),
   Run(
@@ -133,6 +150,7 @@ RUNS = (
       "model.channels": (32, 16, 8),
       "train.num_epochs": 2,
     },
+    medium={**_MEDIUM_CONV, "model.channels": (64, 32, 16)},
     smoke={**_TINY, "model.channels": (8, 8, 8), "chain.num_steps": 3},
   ),
   Run(
@@ -145,6 +163,7 @@ RUNS = (
       "model.channels": (32, 16, 16, 8),
       "train.num_epochs": 3,
     },
+    medium={**_MEDIUM_CONV, "model.channels": (64, 32, 16, 16)},
     smoke={**_TINY, "model.channels": (8, 8, 8, 8), "chain.num_steps": 3},
   ),
   Sweep(
@@ -161,6 +180,13 @@ RUNS = (
         Panel("e", (0.06, 0.08, 0.1), {"train.num_epochs": 2}),
         Panel("f", (0.04, 0.06, 0.08), {"train.num_epochs": 2}),
       ),
+      # The whole of T = 1; elsewhere the published best rate and its neighbours.
+      "medium": (
+        Panel("a", changes={"train.num_epochs": 12}),
+        Panel("b", (0.08, 0.1, 0.15), {"train.num_epochs": 12}),
+        Panel("c", (0.01, 0.02, 0.03), {"train.num_epochs": 8}),
+        Panel("d", (0.0, 0.01, 0.02), {"train.num_epochs": 8}),
+      ),
       "full": tuple(map(Panel, "abcdef")),
       "smoke": (
         Panel("a", (0.1, 0.3, 0.5), {"train.num_epochs": 2}),
@@ -170,11 +196,13 @@ RUNS = (
     },
     changes={
       "small": {"data.max_images": 2000, "train.batch_size": 40},
+      "medium": {},
       "full": {},
       "smoke": _TINY_MLP,
     },
     protocol={
       "small": {"num_images": 200, "num_chains": 5},
+      "medium": {"num_images": 0, "num_chains": 10},
       "full": {"num_images": 0, "num_chains": 10},
       "smoke": {"num_images": 10, "num_chains": 2, "num_samples": 6},
     },
@@ -200,6 +228,11 @@ TARGETS = (
       "train": {"num_images": 100, "num_chains": 20_000, "repetitions": 10},
       "beyond": ("importance_tuned", "ais", "ais_isotropic"),
       "annealing": {"ais_images": 64, "ais_chains": 8, "temperatures": 2000},
+    },
+    medium={
+      "test": {"num_images": 1000, "num_chains": 100, "repetitions": 1},
+      "train": {"num_images": 100, "num_chains": 100, "repetitions": 1},
+      "annealing": {"ais_images": 64, "ais_chains": 2, "temperatures": 1000},
     },
     smoke={
       "test": {"num_images": 10, "num_chains": 4, "repetitions": 2},
@@ -279,6 +312,7 @@ TARGETS = (
     (("table_3_2_cifar10_inception_score",),),
     small={"score_samples": 500},
     full={"score_samples": 50_000},
+    medium={"score_samples": 5000},
     smoke={"score_samples": 20},
     needs="inception",
   ),

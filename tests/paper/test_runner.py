@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -107,6 +108,8 @@ def test_targets_share_their_models_and_plans_say_what_is_left(runner, book):
   tasks = runner.plan(book.chosen("figure_3_1,figure_3_3"))
   text = runner.describe(tasks)
   assert "targets to be made: 2" in text and "| mnist | mnist | new " in text
+  (hours,) = re.findall(r"at most, (\S+) hours on this machine", text)
+  assert 0 < float(hours) < 1
   assert not runner.out.exists() and not runner.bench.workdir.exists()
   make(runner, "figure_3_1")
   text = runner.describe(runner.plan(book.chosen("figure_3_1,figure_3_3")))
