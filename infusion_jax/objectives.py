@@ -69,10 +69,8 @@ def denoising(
 
       loss = - mean over batch and pixels of sum_t weights[t] log p^(t)(x | z~^(t-1))
 
-  The states are held constant, so the gradient of a step is local to it: it is
-  taken inside the scan, from the very forward pass that the next state is drawn
-  from, and accumulated. Memory does not grow with T but for the [T, ...] report
-  and per-step gradients.
+  The states are held constant, so the gradient of a step is local to it and is taken
+  inside the scan. Memory does not grow with T but for reports and per-step gradients.
 
   Args:
     key: one key, or [B] keys.
