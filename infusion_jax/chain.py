@@ -323,9 +323,6 @@ def infusing(target: Array, target_variance: float) -> Drawer:
   Args:
     target: x, [B, H, W, C].
     target_variance: variance of the narrow Gaussian around x (1e-4).
-
-  Returns:
-    The draw, to be given to `run`.
   """
 
   def draw(inputs: tuple[Array, Array], p: Gaussian) -> Draw:
@@ -341,9 +338,6 @@ def clamping(image: Array, known: Array) -> Drawer:
   Args:
     image: [B, H, W, C].
     known: [B, H, W, 1] or broadcastable, True where a pixel is known.
-
-  Returns:
-    The draw, to be given to `run`.
   """
 
   def draw(key: Array, p: Gaussian) -> Draw:
