@@ -35,6 +35,7 @@ _DISCRETE = {"train.likelihood": "discrete"}
 #: Stages of each recipe: share of the epochs, and what is changed.
 RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
   "denoising": [(1.0, {})],
+  "denoising, clipped": [(1.0, {"train.clip": 1.0})],
   "lower bound": [(1.0, _BOUND)],
   "denoising, then lower bound": [(0.5, {}), (0.5, _BOUND)],
   "hybrid 0.01, constant means": [(1.0, {**_HYBRID, "train.bound_weight": 0.01})],
@@ -48,7 +49,7 @@ RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
     (1.0, {**_HYBRID, **_DISCRETE, "train.bound_weight": 0.1})
   ],
 }
-_MARKERS = "osD^v<>PX"
+_MARKERS = "ohsD^v<>PX"
 _COLUMNS = (
   "bound",
   "importance",

@@ -69,11 +69,21 @@ class Recipe:
 
   @property
   def optimizer(self) -> optax.GradientTransformation:
-    """Adam without its learning rate, which is a number of the run."""
+    """Adam without its learning rate, which is a number of the run.
+
+    Its state is Adam's alone, clipped or not: Orbax does not restore the tuple with an
+    empty part that `optax.chain` would make of it.
+    """
     adam = optax.scale_by_adam()
     if not self.clip:
       return adam
-    return optax.chain(optax.clip_by_global_norm(self.clip), adam)
+    clip = optax.clip_by_global_norm(self.clip)
+
+    def update(gradient: PyTree, state: PyTree, _: Any = None) -> tuple[PyTree, PyTree]:
+      clipped, _ = clip.update(gradient, clip.init(gradient))
+      return adam.update(clipped, state)
+
+    return optax.GradientTransformation(adam.init, update)
 
 
 class Totals(NamedTuple):

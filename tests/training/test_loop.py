@@ -67,6 +67,23 @@ def test_three_epochs_and_three_more_are_six(six_epochs, tmp_path):
   assert_same_run(six_epochs, tmp_path / "resumed", num_epochs=6)
 
 
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"clip": 1.0},
+    {"clip": 1.0, "ema_decay": 0.9},
+    {"objective": "lower_bound", "clip": 1.0},
+    {"objective": "hybrid", "likelihood": "discrete"},
+  ],
+  ids=str,
+)
+def test_runs_with_other_states_and_criteria_resume_to_the_same_bits(options, tmp_path):
+  fit(tmp_path / "whole", num_epochs=2, **options)
+  fit(tmp_path / "resumed", num_epochs=1, **options)
+  fit(tmp_path / "resumed", num_epochs=2, **options)
+  assert_same_run(tmp_path / "whole", tmp_path / "resumed", num_epochs=2, **options)
+
+
 def test_stopped_in_the_middle_of_an_epoch_and_resumed(
   six_epochs, tmp_path, monkeypatch
 ):
