@@ -131,9 +131,17 @@ def _trained(
       "train.num_epochs": round(share * num_epochs),
       "train.init_from": before,
     }
-    loop.fit(overrides.apply(base, changes), dataset, place)
+    if not _finished(place):
+      loop.fit(overrides.apply(base, changes), dataset, place)
     before = str(place)
   return place
+
+
+def _finished(place: pathlib.Path) -> bool:
+  """Whether a stage has the batch statistics that training ends with."""
+  if not (place / "checkpoints").is_dir():
+    return False
+  return infusion_jax.load(place).about.get("statistics") == "population"
 
 
 def _protocol(options: argparse.Namespace) -> Protocol:
