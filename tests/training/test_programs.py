@@ -125,7 +125,7 @@ def test_clipping_bounds_what_adam_sees(setup):
   state = programs.train_steps(
     clipped, initial_state(clipped, run.key), run, images, jnp.asarray(1)
   )
-  first_moment = state.optimizer[1].mu
+  first_moment = state.optimizer.mu
   # After one step Adam's first moment is a tenth of the gradient it was given.
   np.testing.assert_allclose(optax.tree.norm(first_moment), 1e-4, rtol=1e-4)
 
