@@ -50,7 +50,7 @@ _TAIL = """## Other files
 - [`training`](training/README.md): what in training lifts bound, importance sampling
   and annealed importance sampling, on MNIST and on the digits.
 - [`mnist_t15`](mnist_t15/README.md): the thesis's main model, its pictures and curves.
-- [`likelihood`](likelihood/README.md): recipes on one budget, likelihood against pictures.
+- [`likelihood`](likelihood/README.md): recipes on one budget, bound against pictures.
 - [`mnist_t5`](mnist_t5/README.md): five estimators of one likelihood.
 - [`sweeps`](sweeps/mnist/sweep.md): twenty schedules of MNIST, sixteen of the digits.
 - [`benchmarks`](../docs/performance.md), [`growth`](growth/growth.png),
