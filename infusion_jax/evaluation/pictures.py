@@ -38,16 +38,7 @@ def parzen_window(session: Session) -> list[Measurement]:
   """The Parzen estimate of figure 3.4, by kernels at samples: clean images, all."""
   protocol, levels = session.protocol, session.dataset.levels
   kernels = np.concatenate([*_samples(session, protocol.num_samples)])
-  sigma, details = protocol.sigma, {}
-  if not sigma:
-    search = parzen.choose_sigma(
-      pixels.scaled(session.dataset.validation, levels), kernels
-    )
-    sigma = search.best
-    details = {
-      "sigmas": search.sigmas.tolist(),
-      "validation": search.log_likelihood.tolist(),
-    }
+  sigma, details = chosen_sigma(session, kernels)
   clean = pixels.scaled(session.dataset.split(protocol.split), levels)
   described = {
     **_described(session, protocol.num_samples),
@@ -56,6 +47,20 @@ def parzen_window(session: Session) -> list[Measurement]:
   }
   values = parzen.log_likelihood(clean, kernels, sigma)
   return [Measurement.of("parzen", values, described, details)]
+
+
+def chosen_sigma(
+  session: Session, kernels: np.ndarray
+) -> tuple[float, dict[str, list[float]]]:
+  """Width of the Parzen kernel: the protocol's, or the best on validation."""
+  if session.protocol.sigma:
+    return session.protocol.sigma, {}
+  validation = pixels.scaled(session.dataset.validation, session.dataset.levels)
+  search = parzen.choose_sigma(validation, kernels)
+  return search.best, {
+    "sigmas": search.sigmas.tolist(),
+    "validation": search.log_likelihood.tolist(),
+  }
 
 
 @metric("inception")

@@ -12,6 +12,7 @@ import numpy as np
 from infusion_jax import pixels
 from infusion_jax.datasets import Dataset
 from infusion_jax.evaluation.likelihoods import bits
+from infusion_jax.evaluation.pictures import chosen_sigma
 from infusion_jax.evaluation.protocol import Measurement
 from infusion_jax.evaluation.session import Session, metric
 from infusion_jax.likelihood import baselines
@@ -75,10 +76,7 @@ def parzen_of_real_images(session: Session) -> list[Measurement]:
   count = min(protocol.num_samples, len(dataset.train))
   order = np.asarray(jax.random.permutation(session.key("real"), len(dataset.train)))
   kernels = pixels.scaled(dataset.train[order[:count]], dataset.levels)
-  sigma = protocol.sigma
-  if not sigma:
-    validation = pixels.scaled(dataset.validation, dataset.levels)
-    sigma = parzen.choose_sigma(validation, kernels).best
+  sigma, _ = chosen_sigma(session, kernels)
   images = dataset.split(protocol.split)
   clean = pixels.scaled(images, dataset.levels)
   values = parzen.log_likelihood(clean, kernels, sigma)
