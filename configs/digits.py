@@ -10,6 +10,8 @@ so few, coarsely quantized pixels are small numbers. Samples are clearest with m
 steps than trained with:
 
   python -m experiments.sample --workdir=runs/digits --num_steps=20
+
+Variant --config=configs/digits.py:smoke: one epoch of a small network, in seconds.
 """
 
 import ml_collections
@@ -17,7 +19,8 @@ import ml_collections
 from configs import base
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  chosen = base.variants(variant, "smoke")
   config = base.get_config()
   config.data.name = "digits"
   config.data.source = "sklearn"
@@ -30,4 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
   # An epoch takes less time than saving one.
   config.train.checkpoint_every = 10
   config.train.preview_every = 50
+  if "smoke" in chosen:
+    base.smoke(config)
+    config.model.hidden_sizes = (64, 64)
   return config

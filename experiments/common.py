@@ -1,6 +1,7 @@
 """What all launchers share: flags, errors, exit codes."""
 
 import dataclasses
+import difflib
 import functools
 import pathlib
 import re
@@ -8,7 +9,7 @@ import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import app, flags, logging
@@ -49,6 +50,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
 def _help(argv: list[str]) -> None:
   """Prints what the launcher does, its flags and the keys of a configuration."""
   app.usage(shorthelp=True, writeto_stdout=True)
+  # Flags made from dataclasses are this module's, which the short help leaves out.
+  if __name__ in flags.FLAGS.flags_by_module_dict():
+    print(flags.FLAGS.module_help(__name__).partition("\n")[2])
   if "config" in flags.FLAGS:
     base = "config.base" if "sweep" in pathlib.Path(argv[0]).name else "config"
     print(f"\nConfiguration keys, as in --{base}.train.num_epochs=10:\n")
@@ -68,7 +72,24 @@ def _with_config_file(argument: str) -> str:
   place = _CONFIGS / f"{name}.py"
   if flag.lstrip("-") != "config" or not name or name.endswith(".py"):
     return argument
+  if not place.exists() and not pathlib.Path(name).exists():
+    known = {name: name for name in _known_configs()}
+    raise UserError(
+      f"--config is {name!r}, which is no file{_near(name, known)}; configurations"
+      f" that go by their name are {', '.join(known)}"
+    )
   return f"{flag}={place}{colon}{variant}" if place.exists() else argument
+
+
+def _known_configs() -> list[str]:
+  files = (path.relative_to(_CONFIGS) for path in _CONFIGS.rglob("[!_]*.py"))
+  return sorted(str(file.with_suffix("")) for file in files if file.stem != "base")
+
+
+def _near(name: str, allowed: Mapping[str, str]) -> str:
+  """Tells what may be meant, by names; empty where none is near."""
+  found = difflib.get_close_matches(name, allowed, 1)
+  return f" (did you mean {allowed[found[0]]!r}?)" if found else ""
 
 
 def _sentence(error: Exception, argv: list[str]) -> str:
@@ -81,13 +102,30 @@ def _sentence(error: Exception, argv: list[str]) -> str:
   elif "get_config" in text:
     text = f"--config cannot be loaded: {text}; it must have a function get_config"
   elif isinstance(error, (AttributeError, KeyError)):
-    key = text.strip("'\"")
-    text = f"a --config override names the key {key!r}, which the file does not have"
+    text = _missing_key(error)
   elif not isinstance(error, (flags.Error, UserError)):
     text = f"--config cannot be loaded: {text}"
   for pattern, plain in _PLAINLY:
     text = re.sub(pattern, plain, text)
   return " ".join(text.split())
+
+
+def _missing_key(error: AttributeError | KeyError) -> str:
+  """Which key an override names in vain, and which one it may mean."""
+  # An AttributeError of ml_collections holds a KeyError, which begins with the key.
+  inner = error.args[0] if error.args else ""
+  text = str(inner.args[0] if isinstance(inner, KeyError) else inner)
+  key = text.partition("\n")[0].strip("'\"")
+  sections = dataclasses.fields(Config)
+  places = {section.name: section.name for section in sections} | {
+    field.name: f"{section.name}.{field.name}"
+    for section in sections
+    for field in dataclasses.fields(section.type)
+  }
+  return (
+    f"a --config override names the key {key!r}, which the file does not have"
+    + _near(key, places)
+  )
 
 
 # What Python and absl say, and what a person wants to know.

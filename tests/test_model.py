@@ -1,7 +1,9 @@
 """Loading a model and what it gives: from the checkpoint that the project ships."""
 
 import ast
+import base64
 import dataclasses
+import html
 import io
 import json
 import os
@@ -15,11 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from launching import DIGITS, ROOT, launch, tree
+from PIL import Image
 
 import infusion_jax
 from infusion_jax import model as models
 from infusion_jax.chain import repeat_for_batch
 from infusion_jax.datasets import digits
+from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
 from infusion_jax.model import keys_of
 from infusion_jax.storage import checkpoints
@@ -480,6 +484,15 @@ def test_a_model_says_what_it_is_in_one_line(model):
   text = repr(model)
   assert len(text) < 300 and "\n" not in text
   assert "mlp of" in text and "nats per image" in text
+
+
+def test_a_notebook_shows_some_of_a_models_pictures(model):
+  shown = Image.open(io.BytesIO(model._repr_png_()))
+  grid = plots.grid(model.sample(jax.random.key(0), 16), columns=8)
+  np.testing.assert_array_equal(np.asarray(shown), grid[..., 0])
+  text = model._repr_html_()
+  assert html.escape(repr(model)) in text
+  assert base64.b64encode(model._repr_png_()).decode() in text
 
 
 def test_rooms_are_found_from_the_package():

@@ -244,10 +244,19 @@ def save(path: StrPath, picture: Picture) -> None:
     UserError: another extension or kind of array, or a place one cannot write to.
   """
   check_path(path)
+  files.save_bytes(path, png(picture))
+
+
+def png(picture: Picture) -> bytes:
+  """A uint8 picture [H', W', 3] or [H', W', 1] as the content of a PNG file.
+
+  Raises:
+    UserError: another kind of array.
+  """
   if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3):
     raise UserError(
       f"a picture is uint8 [H, W, 1 or 3], not {picture.dtype} {picture.shape}."
     )
   buffer = io.BytesIO()
   to_pil(picture).save(buffer, format="PNG")
-  files.save_bytes(path, buffer.getvalue())
+  return buffer.getvalue()

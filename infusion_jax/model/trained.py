@@ -5,8 +5,10 @@ key i alone: chains run in batches of one fixed size, padded, so that the same
 image comes out whatever it is asked for together with.
 """
 
+import base64
 import dataclasses
 import functools
+import html
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 from infusion_jax import sampling
 from infusion_jax.chain import MarkovChain
 from infusion_jax.config import Config
+from infusion_jax.drawing import plots
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.importance import Estimates
@@ -29,6 +32,8 @@ PyTree = Any
 
 #: Chains per call of the compiled sampler; fixed, see the module's docstring.
 BATCH = 64
+#: Pictures that a notebook shows of a model.
+_SHOWN = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +68,15 @@ class Model:
     if "best_bound" in self.about:
       facts.append(f"validation bound {self.about['best_bound']:.2f} nats per image")
     return f"Model({str(self.path)!r}: {', '.join(facts)})"
+
+  def _repr_png_(self) -> bytes:
+    """Some of its pictures, which notebooks show beside the line above."""
+    return plots.png(plots.grid(self.sample(jax.random.key(0), _SHOWN), columns=8))
+
+  def _repr_html_(self) -> str:
+    """The line, and the pictures beneath it."""
+    code = base64.b64encode(self._repr_png_()).decode()
+    return f'<p>{html.escape(repr(self))}</p><img src="data:image/png;base64,{code}">'
 
   @property
   def image_shape(self) -> tuple[int, int, int]:

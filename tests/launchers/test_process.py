@@ -71,6 +71,9 @@ def test_help_names_flags_and_keys(name, flag):
     prefix = "config.base" if name == "sweep" else "config"
     assert f"--{prefix}.train.num_epochs=10" in result.stdout
     assert "train.ema_decay: decay of the averaged weights" in result.stdout
+  # Flags that other modules define for the command.
+  shared = {"train": "distributed", "evaluate": "num_chains", "sweep": "num_images"}
+  assert f"{shared.get(name, 'scale')}: " in result.stdout
 
 
 def test_a_reader_of_help_who_leaves_hears_no_error():
@@ -106,3 +109,17 @@ def test_configurations_go_by_their_name(tmp_path):
   assert launching.launch(*sweep, "--dry_run").returncode == 0
   refused = launching.launch("train", "--config=digit", f"--workdir={tmp_path}/other")
   assert refused.returncode == 2
+  assert "did you mean 'digits'?" in refused.stderr
+
+
+@pytest.mark.parametrize(
+  ("override", "meant"),
+  [("train.lerning_rate=1", "train.learning_rate"), ("chian.omega=1", "chain")],
+)
+def test_a_misspelt_key_gets_a_suggestion(override, meant, tmp_path):
+  flag = f"--config.{override}"
+  result = launching.launch("train", "--config=digits", f"--workdir={tmp_path}/a", flag)
+  assert result.returncode == 2
+  key = override.partition("=")[0].split(".")[1 if "train" in override else 0]
+  wanted = f"the key {key!r}, which the file does not have (did you mean {meant!r}?)"
+  assert wanted in result.stderr
