@@ -17,9 +17,16 @@ from absl import app, flags, logging
 from experiments import process
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
+from infusion_jax.networks import user_code
 
 #: Configuration files that come with the launchers; `--config` takes their names.
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+
+
+_CODE = (
+  "Python files of your own that are run first: networks that a checkpoint names"
+  " (FILE.py:Class), metrics. A file that a checkpoint names is run only so."
+)
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -30,6 +37,8 @@ def run(main: Callable[[list[str]], None]) -> None:
   to save (143 by SIGTERM).
   """
   logging.set_verbosity(logging.WARNING)
+  if "code" not in flags.FLAGS:
+    flags.DEFINE_list("code", [], _CODE)
   app.run(_guarded(main), flags_parser=_parse_flags)
 
 
@@ -49,6 +58,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def _help(argv: list[str]) -> None:
   """Prints what the launcher does, its flags and the keys of a configuration."""
+  for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):
+    flags.FLAGS.register_key_flag_for_module(argv[0], flag)
   app.usage(shorthelp=True, writeto_stdout=True)
   # Flags made from dataclasses are this module's, which the short help leaves out.
   if __name__ in flags.FLAGS.flags_by_module_dict():
@@ -173,6 +184,8 @@ def _guarded(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
   def guarded(argv: list[str]) -> None:
     try:
       with process.interruptible():
+        for file in flags.FLAGS["code"].value:
+          user_code.run(file)
         main(argv)
     except UserError as error:
       _fail(str(error))

@@ -17,6 +17,7 @@ from experiments import common
 from infusion_jax.config import Config
 from infusion_jax.drawing import markdown
 from infusion_jax.errors import UserError
+from infusion_jax.networks import user_code
 from infusion_jax.sweep import conductor, cost, overrides, ray_jobs, tables, vmapped
 from infusion_jax.sweep.conductor import Conducted
 from infusion_jax.sweep.ledger import Folder, Group, Plan, SweepProtocol
@@ -92,7 +93,10 @@ def _wanted() -> list[Config]:
       f"config has the keys {', '.join(values)}; a sweep has 'base' and 'runs'"
       " (see configs/sweeps/)"
     )
-  return overrides.configs(Config.from_dict(values["base"]), values["runs"])
+  wanted = overrides.configs(Config.from_dict(values["base"]), values["runs"])
+  for name in {config.model.name for config in wanted}:
+    user_code.run_named(name)
+  return wanted
 
 
 def _memory() -> int:

@@ -16,6 +16,7 @@ from experiments import common
 from infusion_jax import datasets
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
+from infusion_jax.networks import user_code
 from infusion_jax.training import devices, hosts, loop, signals
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -58,6 +59,7 @@ def main(argv: list[str]) -> None:
   if _DEBUG_NANS.value:
     jax.config.update("jax_debug_nans", True)
   config = Config.from_dict(common.config_values(_CONFIG))
+  user_code.run_named(config.model.name)
   workdir = pathlib.Path(_WORKDIR.value)
   mesh = devices.make_mesh(_num_devices(), config.train.batch_size)
   dataset = datasets.from_config(config.data)

@@ -98,7 +98,8 @@ class ModelConfig:
   """The transition operator's network.
 
   Attributes:
-    name: "mlp", "conv" or "unet".
+    name: "mlp", "conv", "unet", or a network of your own: "FILE.py:Class", a Flax
+      module that returns a Gaussian (see docs/extending.md).
     hidden_sizes: units of the hidden layers ("mlp").
     dtype: precision of the matrix products, "float32" or "bfloat16".
     channels: feature maps of the levels, the coarsest first ("conv", "unet").

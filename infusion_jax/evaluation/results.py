@@ -45,17 +45,29 @@ class Report:
           " write a new one"
         ) from error
 
-  def finished(self, name: str, protocol: Protocol) -> list[dict[str, Any]]:
-    """The measurements a metric has made under this protocol and checkpoint."""
+  def finished(
+    self, name: str, protocol: Protocol, code: str = ""
+  ) -> list[dict[str, Any]]:
+    """The measurements a metric has made under this protocol and checkpoint.
+
+    Args:
+      name: of the metric.
+      protocol: how it measures.
+      code: a digest of the user's own file that defines it; empty for others.
+    """
     return [
       row
       for row in self.metrics.values()
-      if row.get("asked") == _asked(name, protocol)
+      if row.get("asked") == _asked(name, protocol, code)
       and row.get("checkpoint") == self._identity
     ]
 
   def add(
-    self, metric: str, protocol: Protocol, rows: Iterable[Measurement]
+    self,
+    metric: str,
+    protocol: Protocol,
+    rows: Iterable[Measurement],
+    code: str = "",
   ) -> list[dict[str, Any]]:
     """Writes measurements; those of other splits than test carry its name."""
     added = []
@@ -63,7 +75,7 @@ class Report:
       prefix = "" if protocol.split == "test" else f"{protocol.split}/"
       entry = dataclasses.asdict(row) | {
         "checkpoint": self._identity,
-        "asked": _asked(metric, protocol),
+        "asked": _asked(metric, protocol, code),
         "provenance": provenance.describe(),
       }
       entry["name"] = prefix + row.name
@@ -73,8 +85,10 @@ class Report:
     return added
 
 
-def _asked(metric: str, protocol: Protocol) -> dict[str, Any]:
+def _asked(metric: str, protocol: Protocol, code: str) -> dict[str, Any]:
   asked = {"metric": metric, **dataclasses.asdict(protocol)}
+  if code:
+    asked["code"] = code
   if network := protocol.networks().get(metric):
     # Another network of the same name is another question.
     asked[metric] = files.digest(network)

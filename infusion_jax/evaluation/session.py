@@ -20,6 +20,7 @@ from infusion_jax.datasets import Dataset
 from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.results import Report, identity
 from infusion_jax.model import Model
+from infusion_jax.networks import user_code
 from infusion_jax.storage import files
 from infusion_jax.training import programs, signals
 from infusion_jax.training.state import make_recipe
@@ -84,12 +85,13 @@ class Session:
     Raises:
       signals.Stopped: the session was asked to stop; what was measured is kept.
     """
-    if found := self.report.finished(name, self.protocol):
+    code = user_code.digest_of(METRICS[name])
+    if found := self.report.finished(name, self.protocol, code):
       return found
     stop_if(self.asked)
     with jax.default_matmul_precision(self.protocol.precision):
       rows = METRICS[name](self)
-    return self.report.add(name, self.protocol, rows)
+    return self.report.add(name, self.protocol, rows, code)
 
   @contextlib.contextmanager
   def bar(

@@ -1,6 +1,7 @@
 """From a folder to a model: load, list its epochs, write it elsewhere."""
 
 import dataclasses
+import logging
 import pathlib
 from typing import Any
 
@@ -11,27 +12,37 @@ from infusion_jax import random
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.model.trained import Model
-from infusion_jax.networks import build
+from infusion_jax.networks import build, user_code
 from infusion_jax.storage import provenance
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import FOLDER, Checkpoints, newest_intact
 from infusion_jax.storage.files import StrPath
 
+_LOGGER = logging.getLogger(__name__)
 
-def load(path: StrPath) -> Model:
+
+def load(path: StrPath, *, code: StrPath | None = None) -> Model:
   """Loads a model from a workdir, its `checkpoints` folder or one checkpoint.
+
+  Nothing in a checkpoint is run. One whose network lies in a file of its own names
+  that file, which is run only if `code` gives it.
 
   Args:
     path: the folder. Of a workdir the newest checkpoint that is not damaged is
       taken, with a warning if it is not the last; it holds the weights that were
       best on validation.
+    code: a Python file that you trust and that defines the network, where
+      `config.model.name` is "FILE.py:Class".
 
   Returns:
     The model, ready to sample on whatever device JAX uses.
 
   Raises:
-    UserError: there is no checkpoint, it is damaged, or of another project.
+    UserError: there is no checkpoint, it is damaged, of another project, or its
+      network lies in a file that was not given.
   """
+  if code is not None:
+    user_code.run(code)
   workdir, step = locate(path)
   checkpoints = Checkpoints(workdir)
   # A checkpoint that was asked for by its step is not replaced by another.
@@ -51,6 +62,7 @@ def _read(checkpoints: Checkpoints, step: int, path: pathlib.Path) -> Model:
   about = checkpoints.about(step)
   config, image_shape, levels = _read_about(about, checkpoints.folder / str(step))
   network = build(config.model, config.chain, image_shape)
+  _warn_of_other_code(config.model.name, about.get("network_code", ""))
   tree = checkpoints.model(step, stored.like(network))
   return Model(
     network=network,
@@ -61,6 +73,18 @@ def _read(checkpoints: Checkpoints, step: int, path: pathlib.Path) -> Model:
     path=path,
     step=step,
   )
+
+
+def _warn_of_other_code(name: str, trained_with: str) -> None:
+  """Says so where a network's file is not the one the weights were trained with."""
+  here = user_code.digest(name)
+  if trained_with and here and here != trained_with:
+    _LOGGER.warning(
+      "network %s was trained with another version of its file (%s, here %s)",
+      name,
+      trained_with,
+      here,
+    )
 
 
 def epochs(path: StrPath) -> dict[int, pathlib.Path]:

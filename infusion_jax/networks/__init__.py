@@ -6,5 +6,6 @@ from infusion_jax.networks.mlp import MLP
 from infusion_jax.networks.network import Network
 from infusion_jax.networks.norm import StepBatchNorm
 from infusion_jax.networks.unet import UNet
+from infusion_jax.networks.user_code import register
 
-__all__ = ["MLP", "ConvNet", "Network", "StepBatchNorm", "UNet", "build"]
+__all__ = ["MLP", "ConvNet", "Network", "StepBatchNorm", "UNet", "build", "register"]

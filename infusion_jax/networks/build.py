@@ -1,12 +1,17 @@
 """A network from its configuration."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from infusion_jax.config import ChainConfig, ModelConfig
 from infusion_jax.errors import UserError
+from infusion_jax.gaussian import Gaussian
+from infusion_jax.networks import user_code
 from infusion_jax.networks.conv import ConvNet
 from infusion_jax.networks.layers import default_lowering
 from infusion_jax.networks.mlp import MLP
@@ -70,7 +75,37 @@ def _check_divisible(
     )
 
 
-#: Networks by `model.name`. To add one, write its module and its line here.
+def _own(
+  own: type[nn.Module], model: ModelConfig, chain: ChainConfig, image_shape: ImageShape
+) -> nn.Module:
+  """A registered class; its fields called like a key take the key's value."""
+  values = {**vars(chain), **vars(model), "dtype": jnp.dtype(model.dtype)}
+  fields = {field.name for field in dataclasses.fields(own)} - {"name", "parent"}
+  try:
+    module = own(**{name: values[name] for name in fields & values.keys()})
+    found = jax.eval_shape(
+      functools.partial(_one_step, module), jnp.zeros((2, *image_shape))
+    )
+  except Exception as error:
+    raise UserError(
+      f"model.name is {model.name!r}; its network fails on images of shape"
+      f" {tuple(image_shape)}: {user_code.explained(error, own)}"
+    ) from error
+  shapes = [getattr(leaf, "shape", None) for leaf in jax.tree.leaves(found)]
+  if not isinstance(found, Gaussian) or shapes != [(2, *image_shape)] * 2:
+    raise UserError(
+      f"model.name is {model.name!r}; its network must return a Gaussian whose mean and"
+      f" variance have the shape of z, {(2, *image_shape)}; it returns"
+      f" {type(found).__name__} of {shapes}"
+    )
+  return module
+
+
+def _one_step(module: nn.Module, z: jax.Array) -> Gaussian:
+  return module.init_with_output(jax.random.key(0), z, jnp.zeros(()), False)[0]
+
+
+#: Networks of this package by `model.name`. Others: `user_code`.
 BUILDERS: dict[str, Callable[[ModelConfig, ChainConfig, ImageShape], nn.Module]] = {
   "mlp": _mlp,
   "conv": _conv,
@@ -82,11 +117,16 @@ def build(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> Ne
   """The network `model` describes, for images of `image_shape`.
 
   Raises:
-    UserError: no network of that name, or one that does not fit the images.
+    UserError: no network of that name, one of a file that was not run (see
+      `user_code`), or one that does not fit the images.
   """
-  if model.name not in BUILDERS:
+  if model.name in BUILDERS:
+    module = BUILDERS[model.name](model, chain, image_shape)
+  elif own := user_code.find(model.name):
+    module = _own(own, model, chain, image_shape)
+  else:
     raise UserError(
-      f"model.name is {model.name!r}; allowed are {', '.join(sorted(BUILDERS))}"
+      f"model.name is {model.name!r}; allowed are {', '.join(sorted(BUILDERS))} and a"
+      " network of your own, FILE.py:Class"
     )
-  module = BUILDERS[model.name](model, chain, image_shape)
   return Network(module, tuple(image_shape), chain.num_steps)

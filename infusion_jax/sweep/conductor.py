@@ -14,6 +14,7 @@ from infusion_jax import datasets
 from infusion_jax.config import Config, DataConfig
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
+from infusion_jax.networks import user_code
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import FOLDER
 from infusion_jax.sweep import (
@@ -108,6 +109,7 @@ def _jobs(
       progress=progress,
       title=f"group {number}/{count} ({group.title})",
       together=together,
+      code=user_code.files(),
     )
     for number, group in enumerate(plan.groups, 1)
     if folder.evaluation(group, protocol) is None
@@ -152,6 +154,8 @@ def run(job: Job) -> str:
     UserError: a run does not fit its data, or the device's memory is too small.
     signals.Stopped: SIGTERM or SIGINT came; the state is saved.
   """
+  for file in job.code:
+    user_code.run(file)
   folder = Folder(pathlib.Path(job.workdir))
   dataset = load_dataset(job.group.configs[0].data)
   try:

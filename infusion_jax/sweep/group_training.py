@@ -21,6 +21,7 @@ import tqdm
 from infusion_jax import random
 from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
+from infusion_jax.networks import user_code
 from infusion_jax.sampling import Weights
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import Checkpoints
@@ -267,6 +268,7 @@ class _Group(epochs.Training):
       "best_bound": result.best_bound,
       "best_epoch": result.best_epoch,
       "statistics": "population",
+      **user_code.described(config.model.name),
     }
     step = result.epochs * self.per_epoch
     checkpoints.export(step, stored.tree_of(weights), about)

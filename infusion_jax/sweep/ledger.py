@@ -98,6 +98,7 @@ class Job:
     progress: whether to show progress bars on stderr.
     title: what progress bars call the group.
     together: runs that a device computes at once; 0: all, None: chosen for it.
+    code: files with networks of the user's own, which every worker must reach.
   """
 
   workdir: str
@@ -106,6 +107,7 @@ class Job:
   progress: bool = False
   title: str = ""
   together: int | None = None
+  code: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

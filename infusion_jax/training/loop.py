@@ -17,6 +17,7 @@ from infusion_jax.chain import Parameters
 from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
+from infusion_jax.networks import user_code
 from infusion_jax.sampling import Weights
 from infusion_jax.storage import files
 from infusion_jax.storage import weights as stored
@@ -331,6 +332,7 @@ class _SingleRun(epochs.Training):
       "best_bound": best if math.isfinite(best) else None,
       "best_epoch": int(state.best.epoch),
       "statistics": "population" if finished else "running",
+      **user_code.described(self.config.model.name),
     }
     trees = self._local((stored.tree_of(weights), snapshot.training_tree(state)))
     hosts.on_first(lambda: workdir.check_there(self.folder))

@@ -90,6 +90,7 @@ def make(folder: pathlib.Path) -> None:
   _make_pictures(folder / "pictures")
   _make_masks(folder / "masks")
   _make_configs(folder / "configs")
+  _make_code(folder / "code")
   _make_mat(folder / "mat")
   (folder / "letters").mkdir()
   (folder / "letters" / "letter.txt").write_text("dear")
@@ -256,6 +257,16 @@ def _make_masks(folder: pathlib.Path) -> None:
   (folder / "text.png").write_text("dear reader")
   (folder / "huge.png").write_bytes(huge_png())
   (folder / "empty.png").write_bytes(b"")
+
+
+def _make_code(folder: pathlib.Path) -> None:
+  folder.mkdir()
+  (folder / "raises.py").write_text('raise ValueError("a bad day")\n')
+  (folder / "networks.py").write_text(
+    "import flax.linen as nn\nfrom infusion_jax.gaussian import Gaussian\n"
+    "class Flat(nn.Module):\n  def __call__(self, z, time, train):\n"
+    "    return Gaussian(z.mean((1, 2, 3)), z.mean((1, 2, 3)))\n"
+  )
 
 
 def _make_configs(folder: pathlib.Path) -> None:
