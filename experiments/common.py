@@ -22,7 +22,6 @@ from infusion_jax.networks import user_code
 #: Configuration files that come with the launchers; `--config` takes their names.
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
-
 _CODE = (
   "Python files of your own that are run first: networks that a checkpoint names"
   " (FILE.py:Class), metrics. A file that a checkpoint names is run only so."
@@ -58,8 +57,6 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def _help(argv: list[str]) -> None:
   """Prints what the launcher does, its flags and the keys of a configuration."""
-  for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):
-    flags.FLAGS.register_key_flag_for_module(argv[0], flag)
   app.usage(shorthelp=True, writeto_stdout=True)
   # Flags made from dataclasses are this module's, which the short help leaves out.
   if __name__ in flags.FLAGS.flags_by_module_dict():
