@@ -21,7 +21,7 @@ from absl import flags
 from experiments import common, selection
 from infusion_jax import model
 from infusion_jax.datasets import Dataset
-from infusion_jax.drawing import outputs, plots
+from infusion_jax.drawing import clouds, outputs, plots
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model
 from infusion_jax.storage import files
@@ -136,6 +136,8 @@ def _write_images(out: str) -> int:
     outputs.save_folder(out, images, seeds)
   elif out.lower().endswith(".npz"):
     outputs.save_arrays(out, {"images": images, "seeds": np.array(seeds)})
+  elif clouds.are_points(trained.image_shape):
+    plots.save(out, plots.grid(clouds.cloud(images)[None], scale=4))
   else:
     plots.save(out, plots.grid(images))
   return len(images)

@@ -56,7 +56,8 @@ class DataConfig:
 
   Attributes:
     name: what to call the data set.
-    source: the reader: "sklearn", "tfds", "idx", "npz", "images" or "mat".
+    source: the reader: "sklearn", "tfds", "idx", "npz", "images", "mat" or "points"
+      (made, not read: "two_moons", "rings", "checkerboard").
     path: file or folder, for sources that read one.
     cache_dir: folder for decoded arrays; empty: the user's cache folder.
     crop: side in pixels of the square cut from the middle of every picture

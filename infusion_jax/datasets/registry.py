@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from infusion_jax.datasets import digits, idx, images, mat, npz, tfds
+from infusion_jax.datasets import digits, idx, images, mat, npz, points, tfds
 from infusion_jax.datasets.dataset import Dataset
 from infusion_jax.errors import UserError
 
@@ -19,6 +19,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
   "npz": npz.load,
   "images": images.load,
   "mat": mat.load,
+  "points": points.load,
 }
 
 # Sources that know classes. Each function takes what that of `SOURCES` takes and
@@ -28,6 +29,7 @@ LABELS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
   "tfds": tfds.labels,
   "idx": idx.labels,
   "images": images.labels,
+  "points": points.labels,
 }
 
 

@@ -86,3 +86,12 @@ def fixed_permutation(size: int) -> np.ndarray:
   across versions, but not the ones of `Generator.permutation`.
   """
   return np.argsort(np.random.PCG64(0).random_raw(size), kind="stable")
+
+
+def fixed_uniform(size: int) -> np.ndarray:
+  """Returns the same uniform numbers in [0, 1) everywhere, float64 [size].
+
+  Their 53 bits are the upper ones of a bit generator's raw words; see
+  `fixed_permutation`.
+  """
+  return (np.random.PCG64(0).random_raw(size) >> np.uint64(11)) * 2.0**-53

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import likelihood, pixels
 from infusion_jax.chain import MarkovChain
 from infusion_jax.evaluation.protocol import Measurement
 from infusion_jax.evaluation.session import Session, metric
-from infusion_jax.likelihood import Estimates
+from infusion_jax.likelihood import Estimates, quadrature
+from infusion_jax.likelihood import importance as sampled
 
 Array = jax.Array
 
@@ -199,6 +201,26 @@ def discrete(session: Session) -> list[Measurement]:
     )
     for name, more in (("bound", {}), ("importance", ess))
   ]
+
+
+@metric("exact")
+def exact(session: Session) -> list[Measurement]:
+  """The exact log-likelihood of points in the plane, by numerical integration.
+
+  Points are dequantized as `ais` does it, so that the two compare point by point.
+  """
+  images, lattice = session.images, quadrature.Lattice()
+  quadrature.check_two_numbers(session.model.image_shape)
+  keys = sampled.image_keys(session.key("ais"), np.arange(len(images)))
+  x = sampled.targets(keys, jnp.asarray(images), session.dataset.levels)
+  values = np.asarray(quadrature.exact(session.markov, np.asarray(x), lattice))
+  protocol = session.described(
+    images,
+    lattice=f"{lattice.size} x {lattice.size} nodes in [{lattice.low}, {lattice.high}]",
+    dequantization=f"uniform, 1/{session.dataset.levels}",
+    batch_statistics=session.model.about.get("statistics"),
+  )
+  return [Measurement.of("exact", values, protocol, bits(session, values))]
 
 
 @metric("isotropic")

@@ -28,6 +28,7 @@ _DENSITIES = {
   "ais_isotropic",
   "discrete",
   "ais_discrete",
+  "exact",
 }
 
 

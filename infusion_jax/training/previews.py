@@ -9,7 +9,7 @@ import numpy as np
 
 from infusion_jax import pixels, random, sampling
 from infusion_jax.datasets import Dataset
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import clouds, plots
 from infusion_jax.metrics import parzen
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
@@ -20,14 +20,24 @@ PyTree = Any
 FOLDER = "samples"
 _IMAGES = 64
 _CHAINS = 8
+_POINTS = 4096
 
 
 def draw(
   workdir: pathlib.Path, network: Network, weights: Weights, key: Array, epoch: int
 ) -> None:
-  """A grid of sample means and a strip of chains, under `samples/`."""
+  """A grid of sample means and a strip of chains, under `samples/`.
+
+  Of points in the plane, the states of many chains at every step.
+  """
   folder = workdir / FOLDER
   folder.mkdir(exist_ok=True)
+  if clouds.are_points(network.image_shape):
+    keys = jax.random.split(random.named(key, "preview"), _POINTS)
+    states = _chains(sampling.markov_chain(network, weights), keys).states
+    rows = np.array([clouds.cloud(step) for step in states])[None]
+    plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
+    return
   keys = jax.random.split(random.named(key, "preview"), _IMAGES)
   chains = _chains(sampling.markov_chain(network, weights), keys)
   grid = plots.grid(np.asarray(chains.means[-1]))

@@ -16,12 +16,12 @@ import numpy as np
 
 from infusion_jax import evaluation, pixels
 from infusion_jax.datasets import Dataset
-from infusion_jax.drawing import line_plots, plots
+from infusion_jax.drawing import clouds, line_plots, plots
 from infusion_jax.drawing.tiles import Picture, to_pil
 from infusion_jax.model import Model, keys_of
 from infusion_jax.storage import provenance
 from infusion_jax.training import metrics_log, workdir
-from infusion_jax.views import figures, inpainting
+from infusion_jax.views import density, figures, inpainting
 
 _SAMPLES = 64
 _CHAINS = 8
@@ -69,8 +69,7 @@ def of_run(
   sections = [
     Section("Summary", table(["", ""], facts.items())),
     Section("Curves", _curves(folder)),
-    *_pictures(model, num_steps),
-    *_with_data(model, dataset, missing, num_steps),
+    *_shown(model, dataset, missing, num_steps),
     Section("Evaluation", _evaluation(model, folder)),
     Section("Configuration", _config(model.config.to_dict())),
     Section("Provenance", _provenance(folder)),
@@ -117,6 +116,27 @@ def figure(picture: Picture | bytes, caption: str) -> str:
 def paragraph(text: str) -> str:
   """A paragraph of text."""
   return f"<p>{html.escape(text)}</p>"
+
+
+def _shown(
+  model: Model, dataset: Dataset | None, missing: str, num_steps: int | None
+) -> list[Section]:
+  if not clouds.are_points(model.image_shape):
+    return [
+      *_pictures(model, num_steps),
+      *_with_data(model, dataset, missing, num_steps),
+    ]
+  if dataset is None:
+    return [Section("Density", paragraph(f"Not drawn: {missing}."))]
+  found = density.look(model, dataset, jax.random.key(0))
+  caption = "Training points, samples, and the density by numerical integration."
+  steps = (
+    "Where many chains are at every step; last column: draws, and training points."
+  )
+  return [
+    Section("Density", figure(found.picture, caption)),
+    Section("Chains", figure(found.steps, steps)),
+  ]
 
 
 def _pictures(model: Model, num_steps: int | None) -> list[Section]:

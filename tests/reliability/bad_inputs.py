@@ -655,6 +655,22 @@ OTHERS = [
     ("--target=table_3_2 --workdir={out}/w", "table_3_2 cannot be made: it needs"),
     ("--workdir={out}/w --inception=I", "--inception is 'I'; allowed is a file"),
   ),
+  *_of(
+    "density",
+    "",
+    ("", "workdir"),
+    ("--workdir={out}", "does not exist"),
+    ("--workdir={run}", r"shape \(8, 8, 1\)", "two numbers"),
+    ("--workdir={run} --out={files}/x.gif", r"x\.gif", r"\.png"),
+    ("--workdir={run} --seed=-1", "seed", "-1"),
+  ),
+  *_of(
+    "train",
+    "--workdir={out} --noprogress --config=configs/two_d.py",
+    (":spiral", "'spiral'; allowed are checkerboard, rings, two_moons"),
+    (" --config.data.name=spiral", "'spiral'; source 'points' has"),
+    (" --config.data.path=x", "reads no path"),
+  ),
 ]
 
 ALL = [*TRAIN, *OTHER_RUN, *KEYS, *DATA, *EVALUATE, *SAMPLE, *INPAINT, *OTHERS]
