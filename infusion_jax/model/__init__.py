@@ -3,7 +3,8 @@
 No optimizer state is read.
 """
 
-from infusion_jax.model.loading import epochs, export, load, locate, untrained
+from infusion_jax.model.exporting import export, export_file, push
+from infusion_jax.model.loading import epochs, load, locate, untrained
 from infusion_jax.model.trained import BATCH, Model, keys_of
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
   "Model",
   "epochs",
   "export",
+  "export_file",
   "keys_of",
   "load",
   "locate",
+  "push",
   "untrained",
 ]

@@ -1,8 +1,10 @@
-"""From a folder to a model: load, list its epochs, write it elsewhere."""
+"""From a folder or a file to a model: load it, list its epochs."""
 
 import dataclasses
+import functools
 import logging
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,26 +13,30 @@ import jax.numpy as jnp
 from infusion_jax import random
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
+from infusion_jax.model import hub
 from infusion_jax.model.trained import Model
 from infusion_jax.networks import build, user_code
-from infusion_jax.storage import provenance
+from infusion_jax.storage import tensor_files
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import FOLDER, Checkpoints, newest_intact
 from infusion_jax.storage.files import StrPath
+
+PyTree = Any
 
 _LOGGER = logging.getLogger(__name__)
 
 
 def load(path: StrPath, *, code: StrPath | None = None) -> Model:
-  """Loads a model from a workdir, its `checkpoints` folder or one checkpoint.
+  """Loads a model from a workdir, a checkpoint, a file or the Hugging Face Hub.
 
   Nothing in a checkpoint is run. One whose network lies in a file of its own names
   that file, which is run only if `code` gives it.
 
   Args:
-    path: the folder. Of a workdir the newest checkpoint that is not damaged is
-      taken, with a warning if it is not the last; it holds the weights that were
-      best on validation.
+    path: a workdir, its `checkpoints` folder or one checkpoint in it; a
+      ".safetensors" file; or "hf://owner/name", optionally with "@revision". Of a
+      workdir the newest checkpoint that is not damaged is taken, with a warning if
+      it is not the last; it holds the weights that were best on validation.
     code: a Python file that you trust and that defines the network, where
       `config.model.name` is "FILE.py:Class".
 
@@ -43,34 +49,56 @@ def load(path: StrPath, *, code: StrPath | None = None) -> Model:
   """
   if code is not None:
     user_code.run(code)
+  if hub.is_address(path):
+    return _read_file(hub.fetched(str(path)))
+  if tensor_files.is_one(path):
+    return _read_file(path)
   workdir, step = locate(path)
   checkpoints = Checkpoints(workdir)
   # A checkpoint that was asked for by its step is not replaced by another.
   named = pathlib.Path(path).expanduser().name == str(step)
   steps = [step] if named else checkpoints.steps()
   try:
-    _, model, _ = newest_intact(
-      steps, lambda step: _read(checkpoints, step, pathlib.Path(path))
-    )
+    _, model, _ = newest_intact(steps, lambda step: _read(checkpoints, step, path))
   finally:
     checkpoints.close()
   return model
 
 
-def _read(checkpoints: Checkpoints, step: int, path: pathlib.Path) -> Model:
+def _read(checkpoints: Checkpoints, step: int, path: StrPath) -> Model:
   """The model of one checkpoint."""
+  where = f"checkpoint {checkpoints.folder / str(step)}"
   about = checkpoints.about(step)
-  config, image_shape, levels = _read_about(about, checkpoints.folder / str(step))
+  read = functools.partial(checkpoints.model, step)
+  return _made(about, where, read, path, step)
+
+
+def _read_file(file: StrPath) -> Model:
+  """The model of a safetensors file."""
+  about = tensor_files.read_about(file)
+  read = functools.partial(tensor_files.read, file)
+  return _made(about, f"file {file}", read, file, int(about.get("step", 0)))
+
+
+def _made(
+  about: dict[str, Any],
+  where: str,
+  read: Callable[[PyTree], PyTree],
+  path: StrPath,
+  step: int,
+) -> Model:
+  """A model from its description and what reads arrays of given shapes."""
+  config, image_shape, levels = _read_about(about, where)
   network = build(config.model, config.chain, image_shape)
   _warn_of_other_code(config.model.name, about.get("network_code", ""))
-  tree = checkpoints.model(step, stored.like(network))
+  tree = read(stored.like(network, about))
   return Model(
     network=network,
     weights=jax.tree.map(jnp.asarray, stored.from_tree(tree)),
     config=config,
     levels=levels,
     about=about,
-    path=path,
+    path=pathlib.Path(path),
     step=step,
   )
 
@@ -105,7 +133,7 @@ def epochs(path: StrPath) -> dict[int, pathlib.Path]:
   kept = {}
   for step, about in abouts.items():
     folder = checkpoints.folder / str(step)
-    config, _, _ = _read_about(about, folder)
+    config, _, _ = _read_about(about, f"checkpoint {folder}")
     epoch = int(about.get("epoch", step))
     if step == steps[-1] or epoch % max(config.train.keep_every, 1) == 0:
       # A run stopped within an epoch has a second checkpoint of its number.
@@ -129,39 +157,6 @@ def untrained(model: Model) -> Model:
   weights = model.weights._replace(parameters=parameters, statistics=statistics)
   about = {**model.about, "epoch": 0, "statistics": "initial"}
   return dataclasses.replace(model, weights=weights, about=about, step=0)
-
-
-def export(model: Model, folder: StrPath, **notes: Any) -> pathlib.Path:
-  """Writes a model as a small checkpoint of its own, without training state.
-
-  Of absolute paths in its description, such as that of the data, the last part is
-  kept: folders of this machine say nothing to others.
-
-  Args:
-    model: what to write.
-    folder: new or empty; `load(folder)` gives the model back.
-    **notes: added to the checkpoint's description, ready for JSON.
-
-  Returns:
-    The checkpoint's folder.
-
-  Raises:
-    UserError: the folder is in use or cannot be written.
-  """
-  folder = pathlib.Path(folder)
-  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise UserError(f"{folder} is in use; allowed is a new or empty folder")
-  try:
-    checkpoints = Checkpoints(folder, write=True)
-    checkpoints.export(
-      model.step,
-      stored.tree_of(model.weights),
-      provenance.without_folders({**model.about, **notes}),
-    )
-    checkpoints.close()
-  except OSError as error:
-    raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
-  return checkpoints.folder / str(model.step)
 
 
 def locate(path: StrPath) -> tuple[pathlib.Path, int]:
@@ -190,11 +185,11 @@ def locate(path: StrPath) -> tuple[pathlib.Path, int]:
 
 
 def _read_about(
-  about: dict[str, Any], where: pathlib.Path
+  about: dict[str, Any], where: str
 ) -> tuple[Config, tuple[int, int, int], int]:
   try:
     config = Config.from_dict(about["config"])
     height, width, channels = about["image_shape"]
     return config, (int(height), int(width), int(channels)), int(about["levels"])
   except (KeyError, TypeError, ValueError) as error:
-    raise UserError(f"checkpoint {where} lacks its description: {error}") from error
+    raise UserError(f"{where} lacks its description: {error}") from error

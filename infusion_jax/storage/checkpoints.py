@@ -109,20 +109,7 @@ class Checkpoints:
       UserError: it is of a format this version cannot read.
     """
     about = self._restore(step, about=ocp.args.JsonRestore())["about"]
-    folder = self.folder / str(step)
-    version = about.get("format_version") if isinstance(about, dict) else None
-    if not isinstance(version, int) or version < 1:
-      raise DamagedError(
-        f"checkpoint {folder} is damaged: it has format version {version}"
-      )
-    if version > FORMAT_VERSION:
-      raise UserError(
-        f"checkpoint {folder} has format version {version};"
-        f" this version of infusion_jax reads 1 to {FORMAT_VERSION}"
-      )
-    if version > 1:
-      _check(folder, "description", about.get(_ABOUT_CHECKSUM), _text_checksum(about))
-    return about
+    return checked_about(about, f"checkpoint {self.folder / str(step)}")
 
   def model(self, step: int, like: PyTree) -> PyTree:
     """The `model` item, with the structure, shapes and types of `like`.
@@ -133,7 +120,7 @@ class Checkpoints:
     folder = self.folder / str(step)
     _check_size(folder / "model", like)
     model = self._arrays(step, "model", like)
-    self._check_arrays(step, "checksum", model)
+    check_model(f"checkpoint {folder}", self.about(step), model)
     return model
 
   def training(self, step: int, like: PyTree) -> PyTree:
@@ -143,7 +130,8 @@ class Checkpoints:
       DamagedError: it is missing, damaged, or of another model.
     """
     training = self._arrays(step, "training", like)
-    self._check_arrays(step, "training_checksum", training)
+    where = f"checkpoint {self.folder / str(step)}"
+    _check_arrays(where, self.about(step), "training_checksum", training)
     return training
 
   def newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
@@ -184,7 +172,7 @@ class Checkpoints:
   ) -> None:
     trees = orbax_quirks.as_one_process({"model": model, **items})
     arguments = ocp.args.Composite(
-      about=ocp.args.JsonSave(_described(about, model, items.get("training"))),
+      about=ocp.args.JsonSave(described(about, model, items.get("training"))),
       **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()},
     )
     self._check_space(step, trees)
@@ -217,13 +205,6 @@ class Checkpoints:
         shutil.rmtree(folder, ignore_errors=True)
       # Threads of Orbax may still be writing.
       time.sleep(_CLEARING_SECONDS)
-
-  def _check_arrays(self, step: int, name: str, tree: PyTree) -> None:
-    about = self.about(step)
-    # The first format had a checksum of the model at most.
-    if about["format_version"] > 1 or name in about:
-      what = "model" if name == "checksum" else "training state"
-      _check(self.folder / str(step), what, about.get(name), checksum(tree))
 
   def _arrays(self, step: int, item: str, like: PyTree) -> PyTree:
     folder = self.folder / str(step)
@@ -277,8 +258,46 @@ def checksum(tree: PyTree) -> str:
   return f"{value:08x}"
 
 
-def _described(
-  about: Mapping[str, Any], model: PyTree, training: PyTree | None
+def checked_about(about: Any, where: str) -> dict[str, Any]:
+  """A description as it was read, if it is one that `described` made.
+
+  Args:
+    about: what was read.
+    where: it stands, for messages: "checkpoint DIR" or "file PATH".
+
+  Raises:
+    DamagedError: it is damaged.
+    UserError: it is of a format this version cannot read.
+  """
+  version = about.get("format_version") if isinstance(about, dict) else None
+  if not isinstance(version, int) or version < 1:
+    raise DamagedError(f"{where} is damaged: it has format version {version}")
+  if version > FORMAT_VERSION:
+    raise UserError(
+      f"{where} has format version {version};"
+      f" this version of infusion_jax reads 1 to {FORMAT_VERSION}"
+    )
+  if version > 1:
+    _check(where, "description", about.get(_ABOUT_CHECKSUM), _text_checksum(about))
+  return about
+
+
+def check_model(where: str, about: Mapping[str, Any], model: PyTree) -> None:
+  """Raises DamagedError where a `model` item is not the one its description is of."""
+  _check_arrays(where, about, "checksum", model)
+
+
+def _check_arrays(
+  where: str, about: Mapping[str, Any], name: str, tree: PyTree
+) -> None:
+  # The first format had a checksum of the model at most.
+  if about["format_version"] > 1 or name in about:
+    what = "model" if name == "checksum" else "training state"
+    _check(where, what, about.get(name), checksum(tree))
+
+
+def described(
+  about: Mapping[str, Any], model: PyTree, training: PyTree | None = None
 ) -> dict[str, Any]:
   """The description with format version and checksums of its own checkpoint."""
   facts = {key: value for key, value in about.items() if key not in _OURS}
@@ -294,11 +313,10 @@ def _text_checksum(about: Mapping[str, Any]) -> str:
   return f"{zlib.crc32(json.dumps(facts, sort_keys=True).encode()):08x}"
 
 
-def _check(folder: pathlib.Path, what: str, expected: Any, found: str) -> None:
+def _check(where: str, what: str, expected: Any, found: str) -> None:
   if found != expected:
     raise DamagedError(
-      f"checkpoint {folder} is damaged: the checksum of its {what} is {found}, not"
-      f" {expected}"
+      f"{where} is damaged: the checksum of its {what} is {found}, not {expected}"
     )
 
 

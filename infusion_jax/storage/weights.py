@@ -1,6 +1,7 @@
 """Weights as the `model` item of a checkpoint: all that sampling needs, and no more."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +15,9 @@ from infusion_jax.sampling import Weights
 from infusion_jax.storage.checkpoints import Checkpoints, newest_intact
 
 PyTree = Any
+
+#: What shared weights can be stored as; in use they are always float32.
+DTYPES = ("float32", "float16")
 
 
 def tree_of(weights: Weights) -> dict[str, PyTree]:
@@ -30,24 +34,61 @@ def tree_of(weights: Weights) -> dict[str, PyTree]:
 
 
 def from_tree(tree: dict[str, PyTree]) -> Weights:
-  """The inverse of `tree_of`."""
+  """The inverse of `tree_of`; weights that were stored as float16 become float32."""
   return Weights(
-    Parameters(tree["shared"], tree["per_step"]),
+    Parameters(_cast(tree["shared"], "float16", "float32"), tree["per_step"]),
     tree["statistics"],
     Infusion(Gaussian(**tree["prior"]), tree["rates"], tree["target_variance"]),
   )
 
 
-def like(network: Network) -> dict[str, PyTree]:
-  """Shapes and types of the `model` item for a network; nothing is computed."""
+def narrowed(item: dict[str, PyTree], dtype: str) -> dict[str, PyTree]:
+  """A `model` item whose shared weights, nearly all there is, are of another type.
+
+  The rest stays float32: variances of 1e-5 have few digits in float16.
+
+  Args:
+    item: see `tree_of`.
+    dtype: one of `DTYPES`; the description beside the item must say which.
+
+  Raises:
+    UserError: a weight is too large for the type.
+  """
+  shared = _cast(item["shared"], "float32", dtype)
+  if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(shared)):
+    raise UserError(f"dtype is {dtype!r}; a weight is too large for it")
+  return {**item, "shared": shared}
+
+
+def like(network: Network, about: Mapping[str, Any] | None = None) -> dict[str, PyTree]:
+  """Shapes and types of the `model` item for a network; nothing is computed.
+
+  Args:
+    network: the network.
+    about: the description beside the item, which tells the type of shared weights.
+
+  Raises:
+    UserError: it tells another type than `DTYPES`.
+  """
+  dtype = (about or {}).get("dtype", "float32")
+  if dtype not in DTYPES:
+    raise UserError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}")
 
   def make() -> dict[str, PyTree]:
     parameters, statistics = network.init(jax.random.key(0))
     pixel = jnp.zeros(network.image_shape)
     infusion = Infusion(Gaussian(pixel, pixel), jnp.zeros(network.num_steps), 0.0)
-    return tree_of(Weights(parameters, statistics, infusion))
+    item = tree_of(Weights(parameters, statistics, infusion))
+    return {**item, "shared": _cast(item["shared"], "float32", dtype)}
 
   return jax.eval_shape(make)
+
+
+def _cast(tree: PyTree, old: str, new: str) -> PyTree:
+  """The same tree, its leaves of one type in another."""
+  return jax.tree.map(
+    lambda leaf: jnp.asarray(leaf, new) if leaf.dtype == old else leaf, tree
+  )
 
 
 def of_run(workdir: str, network: Network) -> Weights:
@@ -62,10 +103,12 @@ def of_run(workdir: str, network: Network) -> Weights:
     raise UserError(
       f"train.init_from is {workdir!r}; allowed is a workdir with a checkpoint"
     )
+
+  def read(step: int) -> PyTree:
+    return checkpoints.model(step, like(network, checkpoints.about(step)))
+
   try:
-    _, tree, _ = newest_intact(
-      steps, lambda step: checkpoints.model(step, like(network))
-    )
+    _, tree, _ = newest_intact(steps, read)
     return from_tree(tree)
   except UserError as error:
     raise UserError(f"train.init_from is {workdir!r}; {error}") from error

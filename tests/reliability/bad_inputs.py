@@ -527,6 +527,16 @@ OTHERS = [
     ("--workdir={run} --out={files}/text.txt", "in use"),
     ("--workdir={run} --out={files}/text.txt/x", r"text\.txt"),
     ("--workdir={run} --out=/proc/infusion", "/proc/infusion"),
+    ("--workdir={run} --out={out} --dtype=float8", "dtype", "float16"),
+    ("--workdir={run} --out={out} --format=pickle", "format", "safetensors"),
+    ("--workdir={run} --out={out} --format=safetensors", r"ending in \.safetensors"),
+    ("--workdir={run} --out={out}.safetensors", "--format=safetensors"),
+    ("--workdir={run} --out={out} --push_to_hub=me/x", "both there"),
+    ("--workdir={run} --push_to_hub=x", "'x'; allowed are names like owner/name"),
+    (
+      "--workdir={run} --format=safetensors --out={files}/text.txt/x.safetensors",
+      r"text\.txt",
+    ),
   ),
   *_of(
     "sweep",
