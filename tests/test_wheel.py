@@ -65,6 +65,8 @@ def test_one_package_is_installed(wheel):
   for path in sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("configs/**/*.py")]):
     assert str(path.relative_to(ROOT)) in inside
   assert "infusion_jax/storage/published.json" in names
+  for path in ROOT.glob("infusion_jax/views/web/*"):
+    assert str(path.relative_to(ROOT)) in names
 
 
 def test_every_launcher_has_a_script(site):

@@ -515,6 +515,15 @@ OTHERS = [
     ("--workdir={run} --data_path={out}", r"data\.path"),
   ),
   *_of(
+    "page",
+    "",
+    ("", "workdir"),
+    ("--workdir={out}", "does not exist"),
+    ("--workdir={files}/empty", "no complete checkpoint"),
+    ("--workdir={run} --out={files}/x.js", r"x\.js", r"\.html"),
+    ("--workdir={run} --out={files}/text.txt/x.html", r"text\.txt"),
+  ),
+  *_of(
     "export",
     "",
     ("--out={out}", "workdir"),

@@ -112,6 +112,7 @@ def test_a_read_only_disk(small_disk):
     ("sample", f"--workdir={folder}", "--seeds=0"),
     ("inpaint", f"--workdir={folder}"),
     ("report", f"--workdir={folder}"),
+    ("page", f"--workdir={folder}"),
     ("export", f"--workdir={folder}", f"--out={small_disk / 'out'}"),
   ):
     result = launch(*command)
