@@ -4,7 +4,6 @@ WORKDIR/<scale>/<name>/   the workdir of a run, or of a sweep
 """
 
 import dataclasses
-import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -19,11 +18,10 @@ from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model
 from infusion_jax.paper.descriptions import Run, Source, Sweep
-from infusion_jax.storage import files
 from infusion_jax.sweep import conductor, cost, ledger, overrides, tables, vmapped
 from infusion_jax.sweep.ledger import Folder, SweepProtocol
 from infusion_jax.training import loop, programs, workdir
-from infusion_jax.training.epochs import TIMING_FILE
+from infusion_jax.training.epochs import time_spent
 from infusion_jax.training.state import (
   initial_state,
   make_recipe,
@@ -156,7 +154,7 @@ def work(run: Run | Sweep, bench: Bench) -> Work:
   config = configs(run, bench)[0]
   dataset = conductor.load_dataset(config.data)
   one = cost.estimate(make_recipe(config, dataset), dataset).flops_per_epoch
-  done, seconds = _timing(bench.folder(run) / TIMING_FILE)
+  done, seconds = time_spent(bench.folder(run))
   total = config.train.num_epochs
   finished = _is_finished(bench.folder(run), config, dataset)
   left = 0 if finished else max(total - done, 0)
@@ -184,7 +182,7 @@ def _sweep_work(run: Sweep, bench: Bench) -> Work:
   left = finished = spent = 0.0
   for group in plan.groups:
     one = conductor.group_cost(group).flops_per_epoch * len(group.configs)
-    done, seconds = _timing(folder.group(group) / TIMING_FILE)
+    done, seconds = time_spent(folder.group(group))
     over = group in plan.finished
     left += 0.0 if over else one * max(group.configs[0].train.num_epochs - done, 0)
     finished, spent = finished + one * done, spent + seconds
@@ -195,14 +193,6 @@ def _sweep_work(run: Sweep, bench: Bench) -> Work:
   epochs = sorted({config.train.num_epochs for config in wanted})
   told = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
   return Work("new" if not finished else state, told, left, finished, spent)
-
-
-def _timing(path: pathlib.Path) -> tuple[int, float]:
-  """Epochs done and the seconds they took; repeated epochs count once."""
-  seconds: dict[int, float] = {}
-  for row in files.read_json_lines(path) if path.exists() else ():
-    seconds[row["epoch"]] = row["seconds"]
-  return len(seconds), math.fsum(seconds.values())
 
 
 def seconds_per_operation(run: Run | Sweep, bench: Bench) -> float:

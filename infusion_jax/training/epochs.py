@@ -7,6 +7,7 @@ run resumed from any checkpoint ends with the very bits of an undisturbed one.
 """
 
 import abc
+import math
 import pathlib
 import time
 from collections.abc import Callable
@@ -184,3 +185,11 @@ def _note_time(folder: pathlib.Path, epoch: int, seconds: float) -> None:
   """Wall times have a file of their own: metrics are the same at every repeat."""
   row = {"epoch": epoch, "seconds": round(seconds, 3)}
   files.append_json(folder / TIMING_FILE, row)
+
+
+def time_spent(folder: pathlib.Path) -> tuple[int, float]:
+  """Epochs trained in a folder and the seconds they took; repeated ones count once."""
+  path = folder / TIMING_FILE
+  rows = files.read_json_lines(path) if path.exists() else ()
+  seconds = {row["epoch"]: row["seconds"] for row in rows}
+  return len(seconds), math.fsum(seconds.values())

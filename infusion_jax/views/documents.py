@@ -52,6 +52,16 @@ def document(title: str, body: str, style: str, script: str = "") -> str:
   return _PAGE.format(**parts)
 
 
+def heading(title: str) -> str:
+  """The first heading of a document."""
+  return f"<header><h1>{html.escape(title)}</h1></header>"
+
+
+def subheading(title: str) -> str:
+  """A heading within a section."""
+  return f"<h3>{html.escape(title)}</h3>"
+
+
 def section(part: Section) -> str:
   """A section with its heading."""
   return f"<section>\n<h2>{html.escape(part.title)}</h2>\n{part.body}\n</section>"
@@ -67,21 +77,23 @@ def row(*parts: str) -> str:
   return f'<div class="row">{"".join(parts)}</div>'
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> str:
   """An HTML table of text; numbers have six digits, None is a dash.
 
-  On a narrow screen every row is a card of its own, its cells behind their headers.
+  On a narrow screen every row is a card of its own, its cells behind their headers,
+  a line each; of a "compact" one they follow each other.
   """
   head = "".join(f"<th>{html.escape(header)}</th>" for header in headers)
   lines = [
     f"<tr>{''.join(map(_cell, headers, cells))}</tr>" for cells in map(tuple, rows)
   ]
   top = f"<thead><tr>{head}</tr></thead>" if any(headers) else ""
-  return f"<table>{top}<tbody>{''.join(lines)}</tbody></table>"
+  return f'<table class="{kind}">{top}<tbody>{"".join(lines)}</tbody></table>'
 
 
 def _cell(header: str, value: Any) -> str:
   label = f' data-label="{html.escape(header)}"' if header else ""
+  label += ' class="none"' if value in (None, "") else ""
   return f"<td{label}>{html.escape(text_of(value))}</td>"
 
 

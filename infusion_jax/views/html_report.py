@@ -1,38 +1,38 @@
-"""A run as one HTML file: config, curves, pictures and numbers.
+"""A run as one HTML file: pictures first, then numbers and what they rest on.
 
-The file opens from disk and loads nothing: pictures are inside it, there is no
-script, and its content policy forbids anything else.
+The file opens from disk and loads nothing, see `documents`; there is no script.
 """
 
-import base64
-import html
-import io
+import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from infusion_jax import evaluation, pixels
+from infusion_jax.config import Config, dotted_keys, value_of
 from infusion_jax.datasets import Dataset
 from infusion_jax.drawing import clouds, line_plots, plots
-from infusion_jax.drawing.tiles import Picture, to_pil
 from infusion_jax.model import Model, keys_of
 from infusion_jax.storage import provenance
-from infusion_jax.training import metrics_log, workdir
-from infusion_jax.views import density, figures, inpainting
+from infusion_jax.training import epochs, metrics_log, workdir
+from infusion_jax.views import density, documents, figures, inpainting
+from infusion_jax.views.documents import Section, figure, paragraph, table
 
 _SAMPLES = 64
 _CHAINS = 8
 _INPAINTED, _RESTARTS = 5, 6
+_STYLE = "report.css"
+#: Grey between images: neither a light nor a dark page makes it glare.
+_GROUND = 90
 
-
-class Section(NamedTuple):
-  """A heading and the HTML under it."""
-
-  title: str
-  body: str
+#: What a standard error over images leaves out, whatever the metric.
+_ONE_RUN = (
+  "± is the standard error over images. It says nothing of how far another seed of"
+  " training would end from here."
+)
 
 
 def of_run(
@@ -58,74 +58,100 @@ def of_run(
   Raises:
     UserError: a file in the workdir is damaged, or data do not fit the model.
   """
-  about = model.about
-  facts = {
-    "data": about.get("dataset"),
-    "network": model.config.model.name,
-    "steps T": model.network.num_steps,
-    "epochs": about.get("epoch"),
-    "best validation bound": _bound(about),
-  }
+  drawn, compared = _shown(model, dataset, missing, num_steps)
   sections = [
-    Section("Summary", table(["", ""], facts.items())),
-    Section("Curves", _curves(folder)),
-    *_shown(model, dataset, missing, num_steps),
+    *drawn,
     Section("Evaluation", _evaluation(model, folder)),
-    Section("Configuration", _config(model.config.to_dict())),
-    Section("Provenance", _provenance(folder)),
+    Section("Curves", _curves(folder)),
+    *compared,
+    Section("Time and parameters", documents.facts(_costs(model, folder))),
   ]
-  return page(f"Infusion training: {about.get('dataset', folder.name)}", sections)
-
-
-def page(title: str, sections: Iterable[Section]) -> str:
-  """A whole HTML document; `title` is text, the sections' bodies are HTML."""
-  body = "\n".join(
-    f"<section>\n<h2>{html.escape(section.title)}</h2>\n{section.body}\n</section>"
-    for section in sections
-  )
-  return _PAGE.format(title=html.escape(title), body=body)
-
-
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-  """An HTML table of text; numbers have six digits, None is a dash."""
-  head = "".join(f"<th>{html.escape(header)}</th>" for header in headers)
-  lines = [
-    "<tr>" + "".join(f"<td>{html.escape(_text(cell))}</td>" for cell in row) + "</tr>"
-    for row in rows
+  parts = [
+    documents.facts(_summary(model)),
+    *map(documents.section, sections),
+    documents.folded("Configuration", config_table(model.config)),
+    documents.folded("Provenance", provenance_table(workdir.read_launches(folder))),
   ]
-  top = f"<thead><tr>{head}</tr></thead>" if any(headers) else ""
-  return f"<table>{top}<tbody>{''.join(lines)}</tbody></table>"
+  title = f"Infusion training: {model.about.get('dataset', folder.name)}"
+  return page(title, "\n".join(parts))
 
 
-def figure(picture: Picture | bytes, caption: str) -> str:
-  """A picture [H', W', 3], or the content of a GIF file, with text beneath."""
-  if isinstance(picture, bytes):
-    kind, content = "gif", picture
-  else:
-    buffer = io.BytesIO()
-    to_pil(picture).save(buffer, format="PNG", optimize=True)
-    kind, content = "png", buffer.getvalue()
-  code = base64.b64encode(content).decode()
-  words = html.escape(caption)
-  return (
-    f'<figure><img src="data:image/{kind};base64,{code}" alt="{words}">'
-    f"<figcaption>{words}</figcaption></figure>"
+def page(title: str, body: str) -> str:
+  """A report; `title` is text, `body` HTML."""
+  head = documents.heading(title)
+  return documents.document(title, f"{head}\n<main>\n{body}\n</main>", _STYLE)
+
+
+def config_table(config: Config) -> str:
+  """The keys that a configuration makes use of; defaults where they are others."""
+  rows = [
+    (key, value_of(config, key), _default(config, key))
+    for key in dotted_keys()
+    if _is_active(config, key)
+  ]
+  return table(["key", "value", "default"], rows)
+
+
+def provenance_table(launches: list[dict[str, Any]]) -> str:
+  """Where a result comes from: what was launched, and this report."""
+  names = ("command", "commit", "device", "versions")
+  told = [*launches, provenance.describe()]
+  return table(names, [[row.get(name) for name in names] for row in told])
+
+
+def duration(seconds: float) -> str:
+  """A time as a person says it: "45 s", "12 min", "3 h 5 min"."""
+  if seconds < 90:
+    return f"{seconds:.0f} s"
+  hours, minutes = divmod(round(seconds / 60), 60)
+  return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _summary(model: Model) -> list[tuple[str, Any]]:
+  about = model.about
+  bound = about.get("best_bound")
+  return [
+    ("data", about.get("dataset")),
+    ("network", model.config.model.name),
+    ("steps T", model.network.num_steps),
+    ("epochs", about.get("epoch")),
+    (
+      "best validation bound",
+      bound
+      if bound is None
+      else f"{bound:.2f} nats per image, after epoch {about.get('best_epoch')}",
+    ),
+  ]
+
+
+def _costs(model: Model, folder: pathlib.Path) -> list[tuple[str, Any]]:
+  shared, per_step = (
+    sum(leaf.size for leaf in jax.tree.leaves(part))
+    for part in model.weights.parameters
   )
-
-
-def paragraph(text: str) -> str:
-  """A paragraph of text."""
-  return f"<p>{html.escape(text)}</p>"
+  done, seconds = epochs.time_spent(folder)
+  launches = workdir.read_launches(folder)
+  return [
+    ("parameters of all steps", f"{shared:,}"),
+    ("of single steps", f"{per_step:,} ({model.network.num_steps} steps)"),
+    ("training", f"{duration(seconds)}, {done} epochs" if done else None),
+    ("an epoch", f"{seconds / done:.3g} s" if done else None),
+    ("trained on", launches[-1].get("device") if launches else None),
+  ]
 
 
 def _shown(
   model: Model, dataset: Dataset | None, missing: str, num_steps: int | None
-) -> list[Section]:
-  if not clouds.are_points(model.image_shape):
-    return [
-      *_pictures(model, num_steps),
-      *_with_data(model, dataset, missing, num_steps),
-    ]
+) -> tuple[list[Section], list[Section]]:
+  """What is seen first, and what is compared with the data further below."""
+  if clouds.are_points(model.image_shape):
+    return _density(model, dataset, missing), []
+  compared = _with_data(model, dataset, missing, num_steps)
+  return _pictures(model, num_steps), compared
+
+
+def _density(model: Model, dataset: Dataset | None, missing: str) -> list[Section]:
+  """Of a model of points in the plane."""
   if dataset is None:
     return [Section("Density", paragraph(f"Not drawn: {missing}."))]
   found = density.look(model, dataset, jax.random.key(0))
@@ -135,25 +161,28 @@ def _shown(
   )
   return [
     Section("Density", figure(found.picture, caption)),
-    Section("Chains", figure(found.steps, steps)),
+    Section("Chains", figure(found.steps, steps, "strip")),
   ]
 
 
 def _pictures(model: Model, num_steps: int | None) -> list[Section]:
   keys = keys_of(jax.random.key(0), range(_SAMPLES))
   frames = figures.model_chains(model, keys, num_steps=num_steps)
-  some = figures.Frames(
-    frames.images[:_CHAINS], frames.labels, [f"seed {i}" for i in range(_CHAINS)]
+  samples = plots.grid(frames.images[:, -1], background=_GROUND)
+  moving = plots.gif(frames.images.swapaxes(0, 1), background=_GROUND)
+  side_by_side = documents.row(
+    figure(samples, "Means of the last transition, seeds 0 to 63."),
+    figure(moving, "The chains of the same seeds, step by step."),
   )
-  samples = plots.grid(frames.images[:, -1])
-  return [
-    Section("Samples", figure(samples, "Means of the last transition, seeds 0 to 63.")),
-    Section(
-      "Chains",
-      figure(some.strip(), "States of the model chain; last column: the mean of p(T).")
-      + figure(frames.gif(), "The chains of all samples, step by step."),
-    ),
-  ]
+  some = figures.Frames(frames.images[:_CHAINS], frames.labels, _seeds())
+  strip = figure(
+    some.strip(), "States of the model chain; last column: the mean of p(T).", "strip"
+  )
+  return [Section("Samples", side_by_side), Section("Chains", strip)]
+
+
+def _seeds() -> list[str]:
+  return [f"seed {seed}" for seed in range(_CHAINS)]
 
 
 def _with_data(
@@ -171,10 +200,12 @@ def _neighbors(model: Model, dataset: Dataset, num_steps: int | None) -> str:
   keys = keys_of(jax.random.key(0), range(_CHAINS))
   frames = figures.model_chains(model, keys, num_steps=num_steps, show="means")
   frames, found = figures.with_neighbors(frames, dataset.train, dataset.levels)
+  frames = dataclasses.replace(frames, rows=_seeds())
   return figure(
     frames.strip(),
     "Means of every transition; last column: the training image nearest in pixel L2"
     f" to the column before (mean distance {found.distance.mean():.3f}).",
+    "strip",
   )
 
 
@@ -187,6 +218,7 @@ def _inpainting(model: Model, dataset: Dataset, num_steps: int | None) -> str:
   return figure(
     inpainting.panel(originals, found, model.levels),
     "Test images, where the chains start (the top half is known), and where they end.",
+    "strip",
   )
 
 
@@ -195,37 +227,50 @@ def _curves(folder: pathlib.Path) -> str:
   rows = metrics_log.read(file) if file.exists() else []
   if not rows:
     return paragraph(f"There is no {metrics_log.FILE} in this folder.")
-  drawn = [figure(figures.training_curves(rows), "Bound by epoch.")]
+  drawn = [figure(figures.training_curves(rows), "Bound by epoch.", "plot")]
   if loss := metrics_log.series(rows, "loss"):
     lines = line_plots.curves(loss, "epoch", "loss", clip_low_quantile=0.05)
-    drawn.append(figure(lines, "Loss by epoch."))
-  return "\n".join(drawn)
+    drawn.append(figure(lines, "Loss by epoch.", "plot"))
+  return documents.row(*drawn)
 
 
 def _evaluation(model: Model, folder: pathlib.Path) -> str:
   identity = evaluation.identity(model)
-  rows = evaluation.Report(folder, identity).metrics.values()
+  rows = list(evaluation.Report(folder, identity).metrics.values())
   if not rows:
     return paragraph("Nothing has been measured; experiments.evaluate does it.")
-  headers = ["metric", "value", "std. error", "deviation", "unit", "bits/dim"]
+  old = {row["name"] for row in rows if row.get("checkpoint") != identity}
+  headers = ["metric", "value", "unit", "bits/dim", "published", "rests on"]
   cells = [
     [
-      row["name"]
-      + ("" if row.get("checkpoint") == identity else " (older checkpoint)"),
-      row["value"],
-      row["standard_error"],
-      row["deviation"],
+      row["name"] + (" (older checkpoint)" if row["name"] in old else ""),
+      _with_error(row),
       row["unit"],
       row.get("details", {}).get("bits_per_dimension"),
       _published(model, row),
-      ", ".join(f"{key} {_text(value)}" for key, value in row["protocol"].items()),
+      evaluation.in_words(row),
     ]
     for row in rows
   ]
-  cautions = filter(None, map(evaluation.caution, rows))
-  return table([*headers, "published", "protocol"], cells) + "".join(
-    map(paragraph, cautions)
+  cautions = [*filter(None, map(evaluation.caution, rows)), _ONE_RUN]
+  protocols = table(
+    ["metric", "protocol"], [[row["name"], row["protocol"]] for row in rows]
   )
+  return (
+    table(headers, cells)
+    + "".join(paragraph(text, "caution") for text in cautions)
+    + documents.folded("Protocols in full", protocols)
+  )
+
+
+def _with_error(row: Mapping[str, Any]) -> str:
+  """The value, its error over images, and its deviation over repetitions."""
+  parts = [documents.text_of(row["value"])]
+  if row["standard_error"] is not None:
+    parts.append(f"± {row['standard_error']:.3g}")
+  if row["deviation"] is not None:
+    parts.append(f"(deviation {row['deviation']:.3g} over repetitions)")
+  return " ".join(parts)
 
 
 def _published(model: Model, row: Mapping[str, Any]) -> str | None:
@@ -237,71 +282,40 @@ def _published(model: Model, row: Mapping[str, Any]) -> str | None:
   return f"{found.value:.6g} ({found.where}; {gap.verdict}, {gap})"
 
 
-def _config(config: Mapping[str, Mapping[str, Any]]) -> str:
-  rows = [
-    (f"{section}.{key}", value)
-    for section, values in config.items()
-    for key, value in values.items()
-  ]
-  return table(["key", "value"], rows)
+def _default(config: Config, key: str) -> Any:
+  """A key's default, where the configuration has another value."""
+  default = value_of(Config(), key)
+  return "" if value_of(config, key) == default else default
 
 
-def _provenance(folder: pathlib.Path) -> str:
-  facts = [*workdir.read_launches(folder), provenance.describe()]
-  return table(
-    ["command", "commit", "device", "versions"],
-    [
-      [f.get("command"), f.get("commit"), f.get("device"), f.get("versions")]
-      for f in facts
-    ],
-  )
+def _is_active(config: Config, key: str) -> bool:
+  """Whether a key decides anything beside the values of the others."""
+  if key not in _ACTIVE_WITH:
+    return True
+  other, values = _ACTIVE_WITH[key]
+  # A network of the user's own may read any key.
+  known = other != "model.name" or config.model.name in ("mlp", "conv", "unet")
+  return value_of(config, other) in values or not known
 
 
-def _bound(about: Mapping[str, Any]) -> str | None:
-  bound = about.get("best_bound")
-  if bound is None:
-    return None
-  return f"{bound:.2f} nats per image, after epoch {about.get('best_epoch')}"
-
-
-def _text(value: Any) -> str:
-  if value is None:
-    return "–"
-  if isinstance(value, float):
-    return f"{value:.6g}"
-  if isinstance(value, Mapping):
-    return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-  if isinstance(value, (list, tuple)):
-    return ", ".join(map(_text, value)) or "–"
-  return str(value)
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem; color: #222; background: #fff; }}
-h1, h2 {{ line-height: 1.2; }}
-h2 {{ margin-top: 2.5rem; border-bottom: 1px solid #ccc; }}
-section {{ overflow-x: auto; }}
-figure {{ margin: 1rem 0; }}
-img {{ max-width: 100%; height: auto; }}
-figcaption {{ color: #555; font-size: 0.9rem; }}
-table {{ border-collapse: collapse; font-size: 0.9rem; }}
-th, td {{ text-align: left; vertical-align: top; padding: 0.25rem 0.75rem 0.25rem 0;
-  border-bottom: 1px solid #eee; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}
-</body>
-</html>
-"""
+#: Keys that are read where another key has one of these values.
+_ACTIVE_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
+  "data.path": ("data.source", ("tfds", "idx", "npz", "images", "mat")),
+  "data.crop": ("data.source", ("tfds", "images")),
+  "data.size": ("data.source", ("tfds", "images")),
+  "data.fit": ("data.source", ("tfds", "images")),
+  "data.grey": ("data.source", ("tfds", "images")),
+  "data.bad_pictures": ("data.source", ("images",)),
+  "data.fold": ("data.source", ("mat",)),
+  "model.hidden_sizes": ("model.name", ("mlp",)),
+  "model.channels": ("model.name", ("conv", "unet")),
+  "model.kernel_size": ("model.name", ("conv",)),
+  "model.encoder": ("model.name", ("conv",)),
+  "model.blocks": ("model.name", ("unet",)),
+  "model.groups": ("model.name", ("unet",)),
+  "chain.alpha0": ("chain.rates", ((),)),
+  "chain.omega": ("chain.rates", ((),)),
+  "chain.repeat_first_rate": ("chain.rates", ((),)),
+  "train.bound_weight": ("train.objective", ("hybrid",)),
+  "train.bound_means": ("train.objective", ("hybrid",)),
+}
