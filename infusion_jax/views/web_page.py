@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from infusion_jax.drawing import clouds
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model
 from infusion_jax.networks import MLP, StepBatchNorm
@@ -30,7 +31,7 @@ def of_model(model: Model) -> str:
     The HTML file's content, 16/3 bytes a parameter and some 40 kB.
 
   Raises:
-    UserError: another network.
+    UserError: another network, or a model of points.
   """
   description, arrays = payload(model)
   parts = {
@@ -59,8 +60,13 @@ def payload(model: Model) -> tuple[dict[str, Any], bytes]:
     The description, and the arrays' bytes: float32, little-endian, in its order.
 
   Raises:
-    UserError: the network is no multilayer perceptron.
+    UserError: the network is no multilayer perceptron, or no images are its states.
   """
+  if clouds.are_points(model.image_shape):
+    raise UserError(
+      f"data.name is {model.config.data.name!r}, points in the plane; a page draws"
+      " images alone, experiments.density draws points"
+    )
   module = model.network.module
   if not isinstance(module, MLP):
     raise UserError(

@@ -164,6 +164,13 @@ def test_other_networks_are_refused(digits):
     web_page.of_model(other)
 
 
+def test_points_are_refused(digits):
+  network = dataclasses.replace(digits.network, image_shape=(1, 1, 2))
+  points = dataclasses.replace(digits, network=network)
+  with pytest.raises(UserError, match=r"points in the plane.*experiments\.density"):
+    web_page.of_model(points)
+
+
 def test_text_of_a_data_set_is_never_html(digits):
   named = config.DataConfig(name="</script><b>")
   odd = dataclasses.replace(
