@@ -187,9 +187,13 @@ class TrainConfig:
   """How the parameters are learned.
 
   Attributes:
-    objective: "denoising", "lower_bound" or "hybrid" (`objectives.CRITERIA`).
+    objective: "denoising", "lower_bound", "hybrid" or "importance_weighted"
+      (`objectives.CRITERIA`).
     bound_weight: of hybrid: how much the lower bound counts beside denoising.
     bound_means: of hybrid: "constant": the bound teaches variances alone; "learned".
+    num_chains: of importance_weighted: infusion chains an image.
+    score_free: of all but denoising: the gradient without the score of q, whose mean
+      is 0; of importance_weighted: the doubly reparametrized one.
     likelihood: "density" of dequantized images, or "discrete": the probability of
       their grey levels (`gaussian.log_bin_density`), which no variance floor bounds.
     batch_size: images per step.
@@ -233,12 +237,15 @@ class TrainConfig:
   likelihood: str = _later("density")
   bound_weight: float = _later(0.1)
   bound_means: str = _later("constant")
+  num_chains: int = _later(5)
+  score_free: bool = _later(False)
 
   def __post_init__(self) -> None:
     _one_of("train.objective", self.objective, tuple(objectives.CRITERIA))
     _one_of("train.on_nonfinite", self.on_nonfinite, ("stop", "rollback"))
     _one_of("train.bound_means", self.bound_means, ("constant", "learned"))
     _in_range("train.bound_weight", self.bound_weight, 0.0, 1e6)
+    _in_range("train.num_chains", self.num_chains, 1, 10_000)
     _one_of("train.likelihood", self.likelihood, ("density", "discrete"))
     _one_of("train.decay", self.decay, ("constant", "cosine"))
     # Batch statistics of a single image are no statistics.

@@ -4,13 +4,15 @@ All take a `chain.Operator` with its parameters, over the rows of `chain.Step`. 
 return loss, gradient, named terms and stacked reports.
 """
 
+import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from infusion_jax import chain, gaussian, schedules
+from infusion_jax import chain, gaussian, random, schedules
 from infusion_jax.chain import Infusion, MarkovChain, Operator, Parameters, Step, Visit
 from infusion_jax.gaussian import Gaussian
 
@@ -122,6 +124,7 @@ def lower_bound(
   x: Array,
   infusion: Infusion,
   *,
+  score_free: bool = False,
   with_terms: bool = True,
   unroll: int | bool = 1,
   levels: int = 0,
@@ -140,6 +143,8 @@ def lower_bound(
     parameters: its parameters.
     x: targets, [B, H, W, C].
     infusion: prior, rates and target variance.
+    score_free: leave out of the gradient the score of q, whose mean is 0 (see
+      `log_ratio`).
     with_terms: return the terms, which are computed in any case.
     unroll: of the `MarkovChain`, as is `levels`.
     levels: 0: densities; else probabilities of so many grey levels.
@@ -150,7 +155,7 @@ def lower_bound(
     transition = Partial(operator, parameters.shared)
     steps = Step(parameters.per_step, index)
     markov = MarkovChain(transition, steps, infusion, unroll, levels)
-    terms, report = bound(key, markov, x)
+    terms, report = bound(key, markov, x, score_free=score_free)
     return -terms.bound.mean() / x[0].size, (terms, report)
 
   (loss, (terms, report)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
@@ -168,6 +173,7 @@ def hybrid(
   *,
   bound_weight: float = 0.1,
   bound_means: str = "constant",
+  score_free: bool = False,
   with_terms: bool = True,
   unroll: int | bool = 1,
   levels: int = 0,
@@ -188,6 +194,7 @@ def hybrid(
     bound_weight: of the lower bound's loss.
     bound_means: "learned", or "constant": no gradient of the bound flows through the
       means of the transitions.
+    score_free: of `lower_bound`.
     with_terms: return the bound's terms, which are computed in any case.
     unroll: of the `MarkovChain`, as is `levels`.
     levels: 0: densities; else probabilities of so many grey levels.
@@ -200,7 +207,9 @@ def hybrid(
   options = {"unroll": unroll, "levels": levels}
   inside = held if bound_means == "constant" else operator
   first = denoising(key, operator, parameters, x, infusion, with_terms=False, **options)
-  second = lower_bound(key, inside, parameters, x, infusion, **options)
+  second = lower_bound(
+    key, inside, parameters, x, infusion, score_free=score_free, **options
+  )
   loss, gradient = jax.tree.map(
     lambda a, b: a + bound_weight * b,
     (first.loss, first.gradient),
@@ -210,15 +219,131 @@ def hybrid(
   return Criterion(loss, gradient, terms, first.report)
 
 
+def importance_weighted(
+  key: Array,
+  operator: Operator,
+  parameters: Parameters,
+  x: Array,
+  infusion: Infusion,
+  *,
+  num_chains: int = 5,
+  score_free: bool = False,
+  with_terms: bool = True,
+  unroll: int | bool = 1,
+  levels: int = 0,
+) -> Criterion:
+  """The bound of K infusion chains an image (Burda, Grosse and Salakhutdinov, 2016).
+
+      loss = - mean over batch of log mean_k exp(bound_k) / number of pixels
+
+  With one chain it is `lower_bound`. Batch statistics are those of all K B chains.
+
+  Args:
+    key: one key, or [B] keys.
+    operator: the transition operator.
+    parameters: its parameters.
+    x: targets, [B, H, W, C].
+    infusion: prior, rates and target variance.
+    num_chains: K.
+    score_free: the doubly reparametrized gradient (Tucker et al., 2019), of the same
+      mean and less noise with many chains; a step takes the operator's gradient
+      three times.
+    with_terms: return the terms of all chains, [K B] in place of [B]; they are
+      computed in any case.
+    unroll: of the `MarkovChain`, as is `levels`.
+    levels: 0: densities; else probabilities of so many grey levels.
+  """
+  size, x = x[0].size, jnp.repeat(x, num_chains, axis=0)
+  key = random.split_for_images(key, num_chains)
+  index = jnp.arange(len(infusion.rates))
+
+  def loss_of(parameters):
+    transition = Partial(operator, parameters.shared)
+    steps = Step(parameters.per_step, index)
+    markov = MarkovChain(transition, steps, infusion, unroll, levels)
+    if score_free:
+      terms, direct, report = _bound_two_ways(key, markov, x)
+    else:
+      terms, report = bound(key, markov, x)
+    log_w = terms.bound.reshape(-1, num_chains)
+    value = jax.nn.logsumexp(log_w, axis=1) - math.log(num_chains)
+    if score_free:
+      share = jax.nn.softmax(jax.lax.stop_gradient(log_w), axis=1)
+      direct = direct.reshape(-1, num_chains)
+      surrogate = (share * direct + jnp.square(share) * log_w).sum(1)
+      value = surrogate + jax.lax.stop_gradient(value - surrogate)
+    return -value.mean() / size, (terms, report)
+
+  (loss, (terms, report)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+    parameters
+  )
+  return Criterion(loss, gradient, terms if with_terms else None, report)
+
+
+def _bound_two_ways(
+  key: Array, markov: MarkovChain, x: Array
+) -> tuple[Terms, Array, PyTree]:
+  """A bound whose gradient is split, as the doubly reparametrized one needs it.
+
+  Returns:
+    The terms, differentiated through the states alone; the bound [B] once more,
+    differentiated through the model's densities alone; and the reports [T, ...].
+  """
+  hold = jax.lax.stop_gradient
+  frozen = hold(markov.transition)
+
+  def transition(step: Step, z: Array) -> tuple[Gaussian, PyTree]:
+    drawn_from, report = markov.transition(step, z)
+    through_states, _ = frozen(hold(step), z)
+    through_weights, _ = markov.transition(step, hold(z))
+    return drawn_from, (through_states, through_weights, report)
+
+  def record(visit: Visit) -> PyTree:
+    return visit.state, visit.report
+
+  tripled = dataclasses.replace(markov, transition=transition)
+  _, _, (states, reports) = chain.infuse(key, tripled, x, record=record)
+  through_states, through_weights, report = reports
+  terms = _terms_of_states(states, through_states, markov, x)
+  direct = _terms_of_states(hold(states), through_weights, markov, x, score_free=True)
+  return terms, direct.bound, report
+
+
+def _terms_of_states(
+  states: Array, after: Gaussian, markov: MarkovChain, x: Array, **options: bool
+) -> Terms:
+  """The bound's terms of states [T, B, ...] and the transitions' answers to them."""
+  start = chain.repeat_for_batch(markov.prior, x.shape[0])
+  before = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:-1]]), start, after)
+
+  def ratio(state: Array, before: Gaussian, rate: Array) -> Array:
+    return _log_ratio(state, before, rate, x, markov.infusion, **options)
+
+  ratios = jax.vmap(ratio)(states, before, markov.infusion.rates)
+  prediction = jax.tree.map(lambda leaf: leaf[-1], after)
+  return _terms(ratios, markov.log_output(x, prediction))
+
+
 #: Criteria by `train.objective`. To add one, write it and its line here.
-CRITERIA = {"denoising": denoising, "lower_bound": lower_bound, "hybrid": hybrid}
+CRITERIA = {
+  "denoising": denoising,
+  "lower_bound": lower_bound,
+  "hybrid": hybrid,
+  "importance_weighted": importance_weighted,
+}
 #: Those whose gradients flow through the whole chain: their memory grows with T.
-THROUGH_TIME = ("lower_bound", "hybrid")
+THROUGH_TIME = ("lower_bound", "hybrid", "importance_weighted")
 #: Keys of the configuration (`train.NAME`) that a criterion takes as arguments.
-OPTIONS = {"hybrid": ("bound_weight", "bound_means")}
+OPTIONS = {
+  "lower_bound": ("score_free",),
+  "hybrid": ("bound_weight", "bound_means", "score_free"),
+  "importance_weighted": ("num_chains", "score_free"),
+}
 
 
-def bound(key: Array, markov: MarkovChain, x: Array) -> tuple[Terms, PyTree]:
+def bound(
+  key: Array, markov: MarkovChain, x: Array, *, score_free: bool = False
+) -> tuple[Terms, PyTree]:
   """Draws one infusion chain an image and evaluates its bound (eq. 3.3.3).
 
   Args:
@@ -226,24 +351,50 @@ def bound(key: Array, markov: MarkovChain, x: Array) -> tuple[Terms, PyTree]:
     markov: the chain. Any rates give a valid bound; those of training need not be
       the best.
     x: [B, H, W, C].
+    score_free: of `log_ratio`; the value stays the same.
 
   Returns:
     The terms, and the transition's reports with leaves [T, ...].
   """
 
   def record(visit):
-    return log_ratio(visit, x, markov.infusion), visit.report
+    ratio = log_ratio(visit, x, markov.infusion, score_free=score_free)
+    return ratio, visit.report
 
   prediction, _, (ratios, report) = chain.infuse(key, markov, x, record=record)
   return _terms(ratios, markov.log_output(x, prediction)), report
 
 
-def log_ratio(visit: Visit, x: Array, infusion: Infusion) -> Array:
-  """log p(z) - log q(z | x) of the state drawn at one step, [B] nats."""
+def log_ratio(
+  visit: Visit, x: Array, infusion: Infusion, *, score_free: bool = False
+) -> Array:
+  """log p(z) - log q(z | x) of the state drawn at one step, [B] nats.
+
+  Args:
+    visit: the step of an infusion chain.
+    x: targets, [B, H, W, C].
+    infusion: of the chain.
+    score_free: no gradient flows through the parameters of q's density, only through
+      the state ("sticking the landing", Roeder et al., 2017). That part of the
+      gradient has mean 0: given x and the state before, it is the score of q.
+  """
   _, rate = visit.inputs
-  log_p = gaussian.log_density(visit.state, visit.before)
+  return _log_ratio(visit.state, visit.before, rate, x, infusion, score_free=score_free)
+
+
+def _log_ratio(
+  state: Array,
+  before: Gaussian,
+  rate: Array,
+  x: Array,
+  infusion: Infusion,
+  *,
+  score_free: bool = False,
+) -> Array:
+  proposal = jax.lax.stop_gradient(before) if score_free else before
+  log_p = gaussian.log_density(state, before)
   log_q = gaussian.mixture_log_density(
-    visit.state, visit.before, x, rate, infusion.target_variance
+    state, proposal, x, rate, infusion.target_variance
   )
   return gaussian.per_image(log_p) - gaussian.per_image(log_q)
 

@@ -35,6 +35,13 @@ def steps(key: Array, num_steps: int) -> Array:
   return jax.vmap(lambda t: fold_in(key, t))(jnp.arange(num_steps))
 
 
+def split_for_images(key: Array, count: int) -> Array:
+  """Keys for `count` copies of each image, side by side: [B] become [B count]."""
+  if key.ndim:
+    return jax.vmap(lambda k: jax.random.split(k, count))(key).reshape(-1)
+  return key
+
+
 def normal(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
   """Draws N(0, 1) of `shape` [B, ...]; [B] keys draw image by image."""
   if key.ndim:

@@ -136,7 +136,15 @@ def problem():
 
 
 @functools.partial(
-  jax.jit, static_argnames=("name", "operator", "with_terms", "unroll")
+  jax.jit,
+  static_argnames=(
+    "name",
+    "operator",
+    "with_terms",
+    "unroll",
+    "score_free",
+    "num_chains",
+  ),
 )
 def criterion(name, key, parameters, x, infusion, operator=toys.operator, **options):
   return objectives.CRITERIA[name](key, operator, parameters, x, infusion, **options)
@@ -282,11 +290,22 @@ def perturbed(parameters):
   )
 
 
-def test_lower_bound_gradient_matches_finite_differences(x64):
+@pytest.mark.parametrize("kind", ["one key", "a key per image"])
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    ("lower_bound", {}),
+    ("importance_weighted", {"num_chains": 1}),
+    ("importance_weighted", {"num_chains": 3}),
+  ],
+)
+def test_gradient_through_the_chain_matches_finite_differences(
+  name, options, kind, x64
+):
   """Noise and mask are the key's, so the loss is a smooth function."""
   parameters, x, infusion = problem()
-  keys = keys_for("one key")
-  gradient = criterion("lower_bound", keys, parameters, x, infusion).gradient
+  keys = keys_for(kind)
+  gradient = criterion(name, keys, parameters, x, infusion, **options).gradient
   leaves, structure = jax.tree.flatten(parameters)
   rng, step = np.random.default_rng(8), 1e-5
   for i, leaf in enumerate(leaves):
@@ -295,10 +314,87 @@ def test_lower_bound_gradient_matches_finite_differences(x64):
     for sign in (-1, 1):
       moved = [*leaves[:i], leaf + sign * step * direction, *leaves[i + 1 :]]
       moved = jax.tree.unflatten(structure, moved)
-      loss.append(criterion("lower_bound", keys, moved, x, infusion).loss)
+      loss.append(criterion(name, keys, moved, x, infusion, **options).loss)
     slope = (jax.tree.leaves(gradient)[i] * direction).sum()
     assert abs(slope) > 1e-3
     np.testing.assert_allclose(slope, (loss[1] - loss[0]) / (2 * step), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["one key", "a key per image"])
+@pytest.mark.parametrize("score_free", [False, True])
+def test_many_chains_are_averaged_as_weights(kind, score_free, x64):
+  parameters, x, infusion = problem()
+  found = criterion(
+    "importance_weighted",
+    keys_for(kind),
+    parameters,
+    x,
+    infusion,
+    num_chains=4,
+    score_free=score_free,
+  )
+  log_w = np.asarray(found.terms.bound).reshape(B, 4)
+  assert log_w.std(1).min() > 0.01
+  expected = scipy.special.logsumexp(log_w, 1) - np.log(4)
+  np.testing.assert_allclose(found.loss, -expected.mean() / x[0].size, rtol=1e-10)
+
+
+@pytest.mark.parametrize("score_free", [False, True])
+def test_one_chain_is_the_lower_bound(score_free, x64):
+  parameters, x, infusion = problem()
+  arguments = keys_for("one key"), parameters, x, infusion
+  one = criterion(
+    "importance_weighted", *arguments, num_chains=1, score_free=score_free
+  )
+  expected = criterion("lower_bound", *arguments, score_free=score_free)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12), one, expected
+  )
+
+
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    ("lower_bound", {}),
+    ("hybrid", {"bound_weight": 1.0, "bound_means": "learned"}),
+    ("importance_weighted", {"num_chains": 4}),
+  ],
+)
+def test_gradients_without_the_score_have_the_same_mean(name, options, x64):
+  """Paired over many keys: the difference of two estimates has mean 0, and is there."""
+  parameters, x, infusion = problem()
+  # Wide enough that no weight dominates, and both components of q overlap.
+  infusion = infusion._replace(target_variance=0.2, rates=jnp.asarray([0.2, 0.4, 0.3]))
+
+  @jax.jit
+  def gradients(key):
+    def one(score_free):
+      found = objectives.CRITERIA[name](
+        key, independent, parameters, x, infusion, score_free=score_free, **options
+      )
+      return jnp.concatenate([leaf.ravel() for leaf in found.gradient.shared.values()])
+
+    return one(False), one(True)
+
+  keys = jax.random.split(jax.random.key(5), 2000)
+  kept, dropped = map(np.asarray, jax.lax.map(gradients, keys, batch_size=500))
+  difference = kept - dropped
+  error = standard_error(difference)
+  assert error.max() > 1e-4
+  z = np.abs(difference.mean(0)) / error
+  # The largest of some two hundred standard normals; and the mean itself is not 0.
+  assert z.max() < 4.5
+  assert np.sqrt(np.mean(z**2)) < 1.3
+  assert (np.abs(kept.mean(0)) / standard_error(kept)).max() > 20
+
+
+def independent(shared, step, z):
+  """The small network without batch statistics: images do not see each other."""
+  flat = z.reshape(z.shape[0], -1)
+  hidden = jnp.tanh(flat @ shared["hidden"] + step.index)
+  heads = jax.nn.sigmoid(hidden @ shared["heads"])
+  mean, variance = (half.reshape(z.shape) for half in jnp.split(heads, 2, 1))
+  return Gaussian(mean, 0.05 + 0.3 * variance), {}
 
 
 @pytest.mark.parametrize("name", CRITERIA)

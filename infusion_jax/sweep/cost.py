@@ -130,7 +130,8 @@ def _work_bytes(recipe: Recipe) -> int:
 
     return jax.tree.leaves(jax.vjp(loss, parameters)[1])
 
-  parameters, z = _step_arguments(network, recipe.batch_size)
+  chains = dict(recipe.objective_options).get("num_chains", 1)
+  parameters, z = _step_arguments(network, recipe.batch_size * chains)
   # The parameters are among the residuals, but are counted as state.
   kept = max(0, _bytes(jax.eval_shape(residuals, parameters, z)) - _bytes(parameters))
   around = _CHAIN_ARRAYS * _bytes(z)

@@ -74,6 +74,7 @@ def test_three_epochs_and_three_more_are_six(six_epochs, tmp_path):
     {"clip": 1.0, "ema_decay": 0.9},
     {"objective": "lower_bound", "clip": 1.0},
     {"objective": "hybrid", "likelihood": "discrete"},
+    {"objective": "importance_weighted", "num_chains": 3, "score_free": True},
   ],
   ids=str,
 )

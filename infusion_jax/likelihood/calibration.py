@@ -1,0 +1,104 @@
+"""Variances of a trained model, fitted once more in closed form.
+
+Given the states of infusion chains q, the best variance of a Gaussian N(mu, v) is the
+mean squared residual, E_q[(z - mu)^2] (the idea of Bao et al., Analytic-DPM, 2022). A
+network's variance sigma^2 depends on the state before, so each step and pixel gets one
+factor: E_q[(z^(t) - mu)^2 / sigma^2], with x in place of z^(T). The network, its means
+and the floor of its variances stay as they are; a factor may lead below that floor.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from infusion_jax import chain
+from infusion_jax.chain import MarkovChain, Transition, Visit
+from infusion_jax.gaussian import Gaussian
+from infusion_jax.likelihood import importance
+
+Array = jax.Array
+PyTree = Any
+
+_BATCH = 250
+
+
+class ScaledSteps(NamedTuple):
+  """Steps with what their variances are multiplied by.
+
+  Attributes:
+    steps: the transition's own rows, leaves [T, ...].
+    factors: [T, H, W, C].
+  """
+
+  steps: PyTree
+  factors: Array
+
+
+def scale_variances(markov: MarkovChain, factors: Array) -> MarkovChain:
+  """The same model with its variances multiplied, step by step and pixel by pixel.
+
+  Args:
+    markov: the chain.
+    factors: [T, H, W, C], positive, of p^(1) ... p^(T).
+  """
+  return dataclasses.replace(
+    markov,
+    transition=Partial(_scaled, markov.transition),
+    steps=ScaledSteps(markov.steps, jnp.asarray(factors)),
+  )
+
+
+def fit_variances(
+  key: Array, markov: MarkovChain, images: np.ndarray, *, levels: int | None = None
+) -> Array:
+  """The factors [T, H, W, C] that some images ask for.
+
+  One more image is counted whose pixels are anything in [0, 1] with equal chance: a
+  pixel that was 0 in all of these may be something else in others.
+
+  Args:
+    key: one key.
+    markov: the chain; its own q runs towards the images.
+    images: training images [N, H, W, C], integers or reals.
+    levels: grey levels of integer images.
+  """
+  total = 0.0
+  for first in range(0, len(images), _BATCH):
+    part = jnp.asarray(images[first : first + _BATCH])
+    keys = importance.image_keys(key, np.arange(first, first + len(part)))
+    total = total + _residuals(keys, markov, part, levels)
+  squares, inverse = total
+  # The mean square of a uniform number, about a mean near 0.
+  return (squares + inverse / (3.0 * len(images))) / (len(images) + 1)
+
+
+@functools.partial(jax.jit, static_argnames="levels")
+def _residuals(
+  keys: Array, markov: MarkovChain, images: Array, levels: int | None
+) -> Array:
+  """Sums over images of (z - mu)^2 / sigma^2 and of 1 / sigma^2, [2, T, H, W, C]."""
+  x = importance.targets(keys, images, levels)
+
+  def sums(p: Gaussian, z: Array) -> Array:
+    ratio = jnp.square(z - p.mean) / p.variance
+    return jnp.stack([ratio.sum(0), (1.0 / p.variance).sum(0)])
+
+  def record(visit: Visit) -> Array:
+    return sums(visit.before, visit.state)
+
+  prediction, _, trace = chain.infuse(keys, markov, x, record=record)
+  # The first row is the prior's, which was fitted to these images before.
+  ends = jnp.concatenate([trace[1:], sums(prediction, x)[None]])
+  return jnp.moveaxis(ends, 1, 0)
+
+
+def _scaled(
+  transition: Transition, step: ScaledSteps, z: Array
+) -> tuple[Gaussian, PyTree]:
+  p, report = transition(step.steps, z)
+  return p._replace(variance=step.factors * p.variance), report
