@@ -34,6 +34,8 @@ class Protocol:
     sandwich: also bound the annealing error on simulated images.
     score_samples: of the model, for the Inception and the classifier score.
     splits: parts that these samples are scored in.
+    calibrate: training images that the model's variances are fitted to once more before
+      a likelihood is measured (`likelihood.calibration`); 0: they stay as trained.
     samples: what a sample is to the Parzen, Inception and classifier scores: "means"
       of the last transition, as in the thesis, or "draws" from it.
     precision: of matrix products and convolutions: "highest" is full float32 on every
@@ -58,6 +60,7 @@ class Protocol:
   sandwich: bool = False
   score_samples: int = 50_000
   splits: int = 10
+  calibrate: int = 0
   samples: str = "means"
   precision: str = "highest"
   inception: str = ""
@@ -97,7 +100,7 @@ CHOICES = {
 }
 # A key's seed has 32 bits, and nothing else comes near.
 _MOST = 2**32 - 1
-_MAY_BE_ZERO = {"num_images", "seed", "sigma", "num_steps", "sandwich"}
+_MAY_BE_ZERO = {"num_images", "seed", "sigma", "num_steps", "sandwich", "calibrate"}
 
 
 @dataclasses.dataclass(frozen=True)

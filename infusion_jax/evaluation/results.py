@@ -87,6 +87,9 @@ class Report:
 
 def _asked(metric: str, protocol: Protocol, code: str) -> dict[str, Any]:
   asked = {"metric": metric, **dataclasses.asdict(protocol)}
+  if not protocol.calibrate:
+    # Measurements made before there was a choice are not made again.
+    del asked["calibrate"]
   if code:
     asked["code"] = code
   if network := protocol.networks().get(metric):
@@ -239,6 +242,7 @@ def in_words(row: Mapping[str, Any]) -> str:
 _COUNTS = {
   "num_chains": "chains",
   "repetitions": "repetitions",
+  "variances_fitted_to_images": "images for the variances",
   "num_samples": "samples",
   "temperatures": "temperatures",
   "splits": "splits",

@@ -19,6 +19,7 @@ from infusion_jax.chain import MarkovChain
 from infusion_jax.datasets import Dataset
 from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.results import Report, identity
+from infusion_jax.likelihood import calibration
 from infusion_jax.model import Model
 from infusion_jax.networks import user_code
 from infusion_jax.storage import files
@@ -135,7 +136,16 @@ class Session:
   @functools.cached_property
   def markov(self) -> MarkovChain:
     """The model's chain, with fixed statistics and the rates of training."""
-    return sampling.markov_chain(self.model.network, self.model.weights)
+    markov = sampling.markov_chain(self.model.network, self.model.weights)
+    if not self.protocol.calibrate:
+      return markov
+    factors = calibration.fit_variances(
+      self.key("calibrate"),
+      markov,
+      self.dataset.train[: self.protocol.calibrate],
+      levels=self.dataset.levels,
+    )
+    return calibration.scale_variances(markov, factors)
 
   @property
   def chain_steps(self) -> int:
@@ -161,6 +171,7 @@ class Session:
       "choice": "all images" if whole else "random subset",
       "seed": self.protocol.seed,
       "precision": self.protocol.precision,
+      **self._calibrated(),
       **more,
     }
 
@@ -173,8 +184,14 @@ class Session:
       levels=self.dataset.levels,
       seed=protocol.seed,
       precision=protocol.precision,
+      **self._calibrated(),
       **facts,
     )
+
+  def _calibrated(self) -> dict[str, int]:
+    """What a protocol says of variances that are not as trained."""
+    count = self.protocol.calibrate
+    return {"variances_fitted_to_images": count} if count else {}
 
 
 class Parts:

@@ -25,6 +25,8 @@ Array = jax.Array
 PyTree = Any
 
 _BATCH = 250
+#: A pixel that is always 0 in some images may be something else in others.
+_SMALLEST, _LARGEST = 0.1, 10.0
 
 
 class ScaledSteps(NamedTuple):
@@ -56,10 +58,7 @@ def scale_variances(markov: MarkovChain, factors: Array) -> MarkovChain:
 def fit_variances(
   key: Array, markov: MarkovChain, images: np.ndarray, *, levels: int | None = None
 ) -> Array:
-  """The factors [T, H, W, C] that some images ask for.
-
-  One more image is counted whose pixels are anything in [0, 1] with equal chance: a
-  pixel that was 0 in all of these may be something else in others.
+  """The factors [T, H, W, C] that some images ask for, between 0.1 and 10.
 
   Args:
     key: one key.
@@ -71,30 +70,26 @@ def fit_variances(
   for first in range(0, len(images), _BATCH):
     part = jnp.asarray(images[first : first + _BATCH])
     keys = importance.image_keys(key, np.arange(first, first + len(part)))
-    total = total + _residuals(keys, markov, part, levels)
-  squares, inverse = total
-  # The mean square of a uniform number, about a mean near 0.
-  return (squares + inverse / (3.0 * len(images))) / (len(images) + 1)
+    total = total + _squares(keys, markov, part, levels)
+  return jnp.clip(total / len(images), _SMALLEST, _LARGEST)
 
 
 @functools.partial(jax.jit, static_argnames="levels")
-def _residuals(
+def _squares(
   keys: Array, markov: MarkovChain, images: Array, levels: int | None
 ) -> Array:
-  """Sums over images of (z - mu)^2 / sigma^2 and of 1 / sigma^2, [2, T, H, W, C]."""
+  """Sums over images of (z - mu)^2 / sigma^2, [T, H, W, C]."""
   x = importance.targets(keys, images, levels)
 
-  def sums(p: Gaussian, z: Array) -> Array:
-    ratio = jnp.square(z - p.mean) / p.variance
-    return jnp.stack([ratio.sum(0), (1.0 / p.variance).sum(0)])
+  def squares(p: Gaussian, z: Array) -> Array:
+    return (jnp.square(z - p.mean) / p.variance).sum(0)
 
   def record(visit: Visit) -> Array:
-    return sums(visit.before, visit.state)
+    return squares(visit.before, visit.state)
 
   prediction, _, trace = chain.infuse(keys, markov, x, record=record)
-  # The first row is the prior's, which was fitted to these images before.
-  ends = jnp.concatenate([trace[1:], sums(prediction, x)[None]])
-  return jnp.moveaxis(ends, 1, 0)
+  # The first row is the prior's, which was fitted to the images before.
+  return jnp.concatenate([trace[1:], squares(prediction, x)[None]])
 
 
 def _scaled(

@@ -114,3 +114,13 @@ def test_the_model_and_sweeps_do_the_same(model, monkeypatch):
   )(one)
   found = products(jaxpr.jaxpr)
   assert found and set(found) == {HIGHEST}
+
+
+def test_fitted_variances_are_another_question_and_say_so(model, tmp_path):
+  (plain,) = session(model, tmp_path).measure("bound")
+  (fitted,) = session(model, tmp_path, calibrate=20).measure("bound")
+  assert "calibrate" not in plain["asked"]
+  assert "variances_fitted_to_images" not in plain["protocol"]
+  assert fitted["protocol"]["variances_fitted_to_images"] == 20
+  assert "20 images for the variances" in evaluation.in_words(fitted)
+  assert fitted["value"] != plain["value"]
