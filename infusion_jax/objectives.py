@@ -304,20 +304,20 @@ def _bound_two_ways(
   tripled = dataclasses.replace(markov, transition=transition)
   _, _, (states, reports) = chain.infuse(key, tripled, x, record=record)
   through_states, through_weights, report = reports
-  terms = _terms_of_states(states, through_states, markov, x)
-  direct = _terms_of_states(hold(states), through_weights, markov, x, score_free=True)
+  terms = _terms_of_states(states, through_states, markov, x, False)
+  direct = _terms_of_states(hold(states), through_weights, markov, x, True)
   return terms, direct.bound, report
 
 
 def _terms_of_states(
-  states: Array, after: Gaussian, markov: MarkovChain, x: Array, **options: bool
+  states: Array, after: Gaussian, markov: MarkovChain, x: Array, score_free: bool
 ) -> Terms:
   """The bound's terms of states [T, B, ...] and the transitions' answers to them."""
   start = chain.repeat_for_batch(markov.prior, x.shape[0])
   before = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:-1]]), start, after)
 
   def ratio(state: Array, before: Gaussian, rate: Array) -> Array:
-    return _log_ratio(state, before, rate, x, markov.infusion, **options)
+    return _log_ratio(state, before, rate, x, markov.infusion, score_free)
 
   ratios = jax.vmap(ratio)(states, before, markov.infusion.rates)
   prediction = jax.tree.map(lambda leaf: leaf[-1], after)
@@ -378,24 +378,16 @@ def log_ratio(
       the state ("sticking the landing", Roeder et al., 2017). That part of the
       gradient has mean 0: given x and the state before, it is the score of q.
   """
-  _, rate = visit.inputs
-  return _log_ratio(visit.state, visit.before, rate, x, infusion, score_free=score_free)
+  state, before, (_, rate) = visit.state, visit.before, visit.inputs
+  return _log_ratio(state, before, rate, x, infusion, score_free)
 
 
 def _log_ratio(
-  state: Array,
-  before: Gaussian,
-  rate: Array,
-  x: Array,
-  infusion: Infusion,
-  *,
-  score_free: bool = False,
+  z: Array, p: Gaussian, rate: Array, x: Array, infusion: Infusion, score_free: bool
 ) -> Array:
-  proposal = jax.lax.stop_gradient(before) if score_free else before
-  log_p = gaussian.log_density(state, before)
-  log_q = gaussian.mixture_log_density(
-    state, proposal, x, rate, infusion.target_variance
-  )
+  proposal = jax.lax.stop_gradient(p) if score_free else p
+  log_p = gaussian.log_density(z, p)
+  log_q = gaussian.mixture_log_density(z, proposal, x, rate, infusion.target_variance)
   return gaussian.per_image(log_p) - gaussian.per_image(log_q)
 
 
