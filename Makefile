@@ -1,5 +1,6 @@
 # make demo   environment, then digits: train, evaluate, sample
 # make test   environment with the test tools, lint, tests
+# make docs   environment with the test tools, the documentation in docs/_build/html
 # make soak   what damages and kills at full length: every write, 200 kills, 500 flips,
 #             20 times the fuzzing (two hours)
 
@@ -9,7 +10,7 @@ WORKDIR ?= runs/digits
 PYTEST_ARGS ?= -n auto
 bin := $(VENV)/bin
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test docs soak lint clean
 
 demo: $(VENV)/.installed
 	$(bin)/python -m experiments.train --config=configs/digits.py --workdir=$(WORKDIR)
@@ -18,6 +19,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev lint
 	$(bin)/python -m pytest $(PYTEST_ARGS)
+
+docs: $(VENV)/.installed-dev
+	$(bin)/python -m sphinx -b html -q -W --keep-going docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 soak: $(VENV)/.installed-dev
 	INFUSION_JAX_SOAK=1 INFUSION_JAX_FUZZ=20 $(bin)/python -m pytest -s tests/reliability tests/paper/test_runner.py
@@ -34,8 +39,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(bin)/pip install --quiet --editable ".[dev,notebook]"
+	$(bin)/pip install --quiet --editable ".[dev,docs,notebook]"
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build docs/_build *.egg-info

@@ -28,6 +28,12 @@ _WORKDIR = flags.DEFINE_string(
 _TENSORBOARD = flags.DEFINE_bool(
   "tensorboard", False, "Also write TensorBoard event files (needs tensorboardX)."
 )
+_WANDB = flags.DEFINE_bool(
+  "wandb",
+  False,
+  "Also log to Weights & Biases (needs wandb; WANDB_PROJECT, WANDB_MODE=offline and its"
+  " other variables hold).",
+)
 _PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar on stderr.")
 _DEBUG_NANS = flags.DEFINE_bool(
   "debug_nans",
@@ -69,6 +75,7 @@ def main(argv: list[str]) -> None:
       dataset,
       workdir,
       tensorboard=_TENSORBOARD.value,
+      wandb=_WANDB.value,
       progress=_PROGRESS.value,
       mesh=mesh,
     )

@@ -102,7 +102,7 @@ class Residuals(NamedTuple):
 
   Attributes:
     rest: l without its reconstruction term, nats.
-    squares: S, the squared residual |x - mu^(T)|^2 of an image.
+    squares: S, the squared residual `|x - mu^(T)|^2` of an image.
   """
 
   rest: Array

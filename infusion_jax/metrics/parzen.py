@@ -7,7 +7,7 @@ The density is a mixture of one Gaussian kernel per sample,
 
 with the means m_n of the model's last transition and clean scaled test images
 (no dequantization noise). Squared distances come from one matrix product,
-|x|^2 - 2 x.m + |m|^2, of centred data: what cancels is then as small as it can
+`|x|^2 - 2 x.m + |m|^2`, of centred data: what cancels is then as small as it can
 be, and float32 stays within 0.1 nat of float64 (sigma = 0.17: within 1e-3).
 """
 

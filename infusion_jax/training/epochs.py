@@ -10,7 +10,7 @@ import abc
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tqdm
 
@@ -53,7 +53,7 @@ class Training(abc.ABC):
     num_epochs: int,
     progress: bool = True,
     title: str | None = None,
-    tensorboard: bool = False,
+    watched_by: Sequence[str] = (),
   ) -> None:
     """Opens nothing yet; see `begin`."""
     self.folder = folder
@@ -67,7 +67,7 @@ class Training(abc.ABC):
     self.chunk = 1
     self._shown = progress and hosts.is_first()
     self._title = title
-    self._tensorboard = tensorboard
+    self._watched_by = watched_by
 
   @abc.abstractmethod
   def latest(self) -> tuple[int, TrainState]:
@@ -103,7 +103,7 @@ class Training(abc.ABC):
     self.writer.close()
     self.writer = (
       hosts.on_first(
-        lambda: MetricsWriter(self.folder, step, tensorboard=self._tensorboard)
+        lambda: MetricsWriter(self.folder, step, watched_by=self._watched_by)
       )
       or Silent()
     )

@@ -74,6 +74,7 @@ def fit(
   folder: pathlib.Path,
   *,
   tensorboard: bool = False,
+  wandb: bool = False,
   progress: bool = True,
   mesh: Mesh | None = None,
 ) -> Outcome:
@@ -84,6 +85,7 @@ def fit(
     dataset: its images.
     folder: the workdir; see `workdir.claim`.
     tensorboard: also write TensorBoard event files.
+    wandb: also log to Weights & Biases.
     progress: show a progress bar on stderr.
     mesh: devices that share every batch, see `devices.make_mesh`; no part of the
       run: it may go on on others. With several processes, each calls this alike.
@@ -106,7 +108,9 @@ def fit(
     start = _initial_parameters(config, recipe)
     claimed = workdir.claimed(folder, config)
     hosts.on_first(lambda: stack.enter_context(claimed))
-    options = {"tensorboard": tensorboard, "progress": progress}
+    watching = {"tensorboard": tensorboard, "wandb": wandb}
+    watched_by = [name for name, asked_for in watching.items() if asked_for]
+    options = {"watched_by": watched_by, "progress": progress}
     try:
       training = _SingleRun(
         config, dataset, folder, recipe, run, start, asked, **options

@@ -1,15 +1,15 @@
-"""Metrics as they come: one JSON object a line, and TensorBoard if asked for."""
+"""Metrics as they come: one JSON object a line, and what else watches the run."""
 
 import logging
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from infusion_jax.errors import UserError
 from infusion_jax.storage import files
+from infusion_jax.training import trackers
 
 FILE = "metrics.jsonl"
 
@@ -31,22 +31,24 @@ class Silent:
 class MetricsWriter:
   """Appends to `metrics.jsonl`; a run resumed at a step continues from there."""
 
-  def __init__(self, workdir: pathlib.Path, step: int, *, tensorboard: bool = False):
+  def __init__(
+    self, workdir: pathlib.Path, step: int, *, watched_by: Sequence[str] = ()
+  ):
     """Opens the file and drops what was written after the checkpoint resumed from.
 
     Args:
       workdir: the run's folder.
       step: of the checkpoint; rows of later steps will be written again.
-      tensorboard: also write event files under `tensorboard/`.
+      watched_by: names in `trackers.TRACKERS`.
 
     Raises:
-      UserError: TensorBoard files need tensorboardX, which is not installed.
+      UserError: see `trackers.opened`.
     """
     self._path = workdir / FILE
     files.clear_temporary(self._path)
     self._drop_after(step)
     self._stream = self._path.open("ab")
-    self._events = _event_writer(workdir, step) if tensorboard else None
+    self._trackers = trackers.opened(watched_by, workdir, step)
 
   def write(
     self, step: int, epoch: int, split: str, values: Mapping[str, float]
@@ -55,15 +57,14 @@ class MetricsWriter:
     row = {"step": step, "epoch": epoch, "split": split, **values}
     self._stream.write(files.json_line(row))
     self._stream.flush()
-    if self._events:
-      for name, value in values.items():
-        self._events.add_scalar(f"{split}/{name}", value, step)
+    for tracker in self._trackers:
+      tracker.write(step, epoch, split, values)
 
   def close(self) -> None:
     """Closes the files."""
     self._stream.close()
-    if self._events:
-      self._events.close()
+    for tracker in self._trackers:
+      tracker.close()
 
   def _drop_after(self, step: int) -> None:
     if not self._path.exists():
@@ -98,15 +99,3 @@ def series(
     if name in row:
       found.setdefault(row["split"], []).append((row["epoch"], row[name]))
   return {split: tuple(np.array(points).T) for split, points in found.items()}
-
-
-def _event_writer(workdir: pathlib.Path, step: int) -> Any:
-  try:
-    import tensorboardX
-  except ImportError as error:
-    raise UserError(
-      "--tensorboard needs the package tensorboardX, which is not installed;"
-      " pip install -e '.[tensorboard]' in the checkout brings it"
-    ) from error
-  folder = str(workdir / "tensorboard")
-  return tensorboardX.SummaryWriter(folder, purge_step=step + 1)

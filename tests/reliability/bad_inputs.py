@@ -84,6 +84,7 @@ TRAIN = _of(
   ("--wrong=1", "wrong"),
   ("--progress=perhaps", "progress", "perhaps"),
   ("--tensorboard=maybe", "tensorboard", "maybe"),
+  ("--wandb=maybe", "wandb", "maybe"),
   ("--config.nothing=1", "nothing"),
   ("--config.train.nothing=1", "nothing"),
   (
