@@ -2,8 +2,11 @@
 
 import atexit
 import os
+import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 
 # Nearly all the time of small tests is compilation: little of it is optimized, and
@@ -66,3 +69,41 @@ def quick_compile():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
+
+
+# The package as `pip install` gives it.
+
+ROOT = pathlib.Path(__file__).parent.parent
+PARTS = ("infusion_jax", "experiments", "configs")
+FILES = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+  """Built from a copy: building leaves files beside the sources."""
+  pytest.importorskip("setuptools", "70.1")
+  folder = tmp_path_factory.mktemp("wheel")
+  copy = folder / "copy"
+  ignored = shutil.ignore_patterns("__pycache__")
+  for part in PARTS:
+    shutil.copytree(ROOT / part, copy / part, ignore=ignored)
+  for name in FILES:
+    shutil.copy(ROOT / name, copy / name)
+  options = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(folder)]
+  _pip("wheel", *options, str(copy))
+  (built,) = folder.glob("*.whl")
+  return built
+
+
+@pytest.fixture(scope="session")
+def site(wheel, tmp_path_factory):
+  """A folder that the wheel is installed in, and nothing else."""
+  folder = tmp_path_factory.mktemp("site")
+  _pip("install", "--no-deps", "--no-index", "-q", "--target", str(folder), str(wheel))
+  return folder
+
+
+def _pip(*arguments: str) -> None:
+  command = [sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check"]
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stdout + done.stderr

@@ -42,11 +42,6 @@ def wandb(monkeypatch):
   return module
 
 
-def fit(folder, num_epochs=1, **options):
-  config = runs.config(num_epochs=num_epochs)
-  return loop.fit(config, runs.dataset(), folder, progress=False, **options)
-
-
 def write(folder, *steps):
   """A launch that goes on from the step before the first of these."""
   workdir.claim(folder, runs.config())
@@ -73,11 +68,12 @@ def test_wandb_gets_every_row_and_goes_on_in_the_same_run(wandb, tmp_path):
   assert [row["step"] for row in written] == [2, 4, 6]
 
 
-def test_without_the_flag_it_is_not_imported(tmp_path, monkeypatch):
+def test_a_missing_package_is_told_before_anything_is_trained(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "wandb", None)
-  fit(tmp_path / "run")
+  config, folder = runs.config(num_epochs=1), tmp_path / "run"
   with pytest.raises(UserError, match=r"--wandb needs the package wandb.*\[wandb\]"):
-    fit(tmp_path / "run", num_epochs=2, wandb=True)
+    loop.fit(config, runs.dataset(), folder, progress=False, wandb=True)
+  assert not (folder / "metrics.jsonl").read_text()
 
 
 def test_a_service_that_does_not_begin_is_told(tmp_path, monkeypatch):
