@@ -14,9 +14,9 @@ import pytest
 from launching import ROOT
 
 FOLDER = ROOT / "notebooks"
-SAMPLING, TRAINING = "sample_from_checkpoint", "train_in_colab"
+SAMPLING = "sample_from_checkpoint"
 #: Pictures and animations of each.
-PICTURES = {SAMPLING: (7, 1), TRAINING: (5, 0)}
+PICTURES = {SAMPLING: (7, 1)}
 
 
 def kept(name):
