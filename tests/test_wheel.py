@@ -62,6 +62,9 @@ def test_training_and_sampling_from_an_empty_folder(site, tmp_path):
   drawn = run(site, tmp_path, "infusion-sample", "--workdir=x", "--seeds=0-3")
   assert drawn.returncode == 0, drawn.stderr
   assert list((tmp_path / "x").glob("*.png"))
+  shown = run(site, tmp_path, "infusion-page", "--workdir=x")
+  assert shown.returncode == 0, shown.stderr
+  assert "globalThis.infusion" in (tmp_path / "x/page.html").read_text()
   assert {path.name for path in tmp_path.iterdir()} == {"x"}
 
 

@@ -5,7 +5,7 @@ The file opens from disk and loads nothing, see `documents`; there is no script.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -87,14 +87,14 @@ def config_table(config: Config) -> str:
   rows = [
     (key, value_of(config, key), _default(config, key))
     for key in dotted_keys()
-    if _is_active(config, key)
+    if key not in _READ_IF or _READ_IF[key](config)
   ]
-  return table(["key", "value", "default"], rows)
+  return table(["key", "value", "default"], rows, "compact")
 
 
 def provenance_table(launches: list[dict[str, Any]]) -> str:
   """Where a result comes from: what was launched, and this report."""
-  names = ("command", "commit", "device", "versions")
+  names = ("commit", "device", "versions", "command")
   told = [*launches, provenance.describe()]
   return table(names, [[row.get(name) for name in names] for row in told])
 
@@ -267,7 +267,10 @@ def _with_error(row: Mapping[str, Any]) -> str:
   """The value, its error over images, and its deviation over repetitions."""
   parts = [documents.text_of(row["value"])]
   if row["standard_error"] is not None:
-    parts.append(f"± {row['standard_error']:.3g}")
+    # No line ends before an error.
+    parts = [
+      f"{parts[0]}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{row['standard_error']:.3g}"
+    ]
   if row["deviation"] is not None:
     parts.append(f"(deviation {row['deviation']:.3g} over repetitions)")
   return " ".join(parts)
@@ -288,34 +291,34 @@ def _default(config: Config, key: str) -> Any:
   return "" if value_of(config, key) == default else default
 
 
-def _is_active(config: Config, key: str) -> bool:
-  """Whether a key decides anything beside the values of the others."""
-  if key not in _ACTIVE_WITH:
-    return True
-  other, values = _ACTIVE_WITH[key]
-  # A network of the user's own may read any key.
-  known = other != "model.name" or config.model.name in ("mlp", "conv", "unet")
-  return value_of(config, other) in values or not known
+def _has(key: str, *values: Any) -> Callable[[Config], bool]:
+  return lambda config: value_of(config, key) in values
 
 
-#: Keys that are read where another key has one of these values.
-_ACTIVE_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
-  "data.path": ("data.source", ("tfds", "idx", "npz", "images", "mat")),
-  "data.crop": ("data.source", ("tfds", "images")),
-  "data.size": ("data.source", ("tfds", "images")),
-  "data.fit": ("data.source", ("tfds", "images")),
-  "data.grey": ("data.source", ("tfds", "images")),
-  "data.bad_pictures": ("data.source", ("images",)),
-  "data.fold": ("data.source", ("mat",)),
-  "model.hidden_sizes": ("model.name", ("mlp",)),
-  "model.channels": ("model.name", ("conv", "unet")),
-  "model.kernel_size": ("model.name", ("conv",)),
-  "model.encoder": ("model.name", ("conv",)),
-  "model.blocks": ("model.name", ("unet",)),
-  "model.groups": ("model.name", ("unet",)),
-  "chain.alpha0": ("chain.rates", ((),)),
-  "chain.omega": ("chain.rates", ((),)),
-  "chain.repeat_first_rate": ("chain.rates", ((),)),
-  "train.bound_weight": ("train.objective", ("hybrid",)),
-  "train.bound_means": ("train.objective", ("hybrid",)),
+def _lacks(key: str, *values: Any) -> Callable[[Config], bool]:
+  return lambda config: value_of(config, key) not in values
+
+
+#: Keys that not every configuration makes use of, and whether one does. A network of
+#: the user's own may read any key of a network.
+_READ_IF: dict[str, Callable[[Config], bool]] = {
+  "data.path": _lacks("data.source", "sklearn", "points"),
+  "data.crop": _has("data.source", "tfds", "images"),
+  "data.size": _has("data.source", "tfds", "images"),
+  "data.fit": _has("data.source", "tfds", "images"),
+  "data.grey": _has("data.source", "tfds", "images"),
+  "data.bad_pictures": _has("data.source", "images"),
+  "data.fold": _has("data.source", "mat"),
+  "model.hidden_sizes": _lacks("model.name", "conv", "unet"),
+  "model.channels": _lacks("model.name", "mlp"),
+  "model.kernel_size": _lacks("model.name", "mlp", "unet"),
+  "model.encoder": _lacks("model.name", "mlp", "unet"),
+  "model.blocks": _lacks("model.name", "mlp", "conv"),
+  "model.groups": _lacks("model.name", "mlp", "conv"),
+  "chain.alpha0": _has("chain.rates", ()),
+  "chain.omega": _has("chain.rates", ()),
+  "chain.repeat_first_rate": _has("chain.rates", ()),
+  "train.bound_weight": _has("train.objective", "hybrid"),
+  "train.bound_means": _has("train.objective", "hybrid"),
+  "train.parzen_samples": _lacks("train.parzen_every", 0),
 }

@@ -31,9 +31,8 @@ def opened(browser):
 
   def show(path, width=1400, scheme="light"):
     size = {"width": width, "height": WINDOWS[width]}
-    page = stack.enter_context(
-      contextlib.closing(browser.new_page(viewport=size, color_scheme=scheme))
-    )
+    new = browser.new_page(viewport=size, color_scheme=scheme, has_touch=width < 600)
+    page = stack.enter_context(contextlib.closing(new))
     page.on("console", lambda message: told.append(message.text))
     page.on("pageerror", lambda error: told.append(str(error)))
     page.on("request", lambda request: told.extend(_elsewhere(request.url)))

@@ -12,7 +12,7 @@ import pytest
 from launching import DIGITS, ROOT, launch
 from PIL import Image
 
-from infusion_jax.config import Config, ModelConfig
+from infusion_jax.config import ChainConfig, Config, ModelConfig, dotted_keys
 from infusion_jax.storage import files
 from infusion_jax.views import documents, html_report
 
@@ -102,7 +102,7 @@ def test_pictures_come_first_and_everything_is_closed(page):
 
 def test_numbers_say_what_they_rest_on(page):
   for text in (
-    "-71.2346 ± 2.5",
+    "-71.2346\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}2.5",
     "90 images, 20 chains, median ESS 1.4",
     "rates 0, 0.05",
     "bound (older checkpoint)",
@@ -122,7 +122,8 @@ def test_numbers_say_what_they_rest_on(page):
 def test_the_configuration_is_that_of_active_keys(file):
   keys = re.findall(r'data-label="key">([^<]*)<', file.read_text())
   assert "model.hidden_sizes" in keys and "chain.omega" in keys
-  assert not {"model.channels", "train.bound_weight", "data.path"} & set(keys)
+  unread = {"model.channels", "train.bound_weight", "train.parzen_samples", "data.path"}
+  assert not unread & set(keys)
   row = r'data-label="key">chain.omega</td><td[^>]*>0.05</td><td[^>]*>0.01<'
   assert re.search(row, file.read_text())
 
@@ -131,6 +132,15 @@ def test_a_network_of_ones_own_may_read_any_key():
   own = Config(model=ModelConfig(name="mine.py:Net"))
   assert "model.channels" in html_report.config_table(own)
   assert "model.channels" not in html_report.config_table(Config())
+
+
+def test_every_key_that_may_be_left_out_is_a_key():
+  assert set(html_report._READ_IF) <= set(dotted_keys())
+
+
+def test_given_rates_take_the_place_of_their_formula():
+  given = Config(chain=ChainConfig(num_steps=2, rates=(0.0, 0.3)))
+  assert "chain.omega" not in html_report.config_table(given)
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def test_what_is_painted_is_kept_and_completed(opened, file):
   np.testing.assert_allclose(after[3, 1:7], 1.0)
   assert np.abs(after - before.reshape(8, 8))[5:].max() > 1e-3
   page.click("[data-tool=erase]")
-  page.mouse.click(box["x"] + 3.5 * across, box["y"] + 3.5 * down)
+  page.touchscreen.tap(box["x"] + 3.5 * across, box["y"] + 3.5 * down)
   after = np.array(page.evaluate(PICTURE)).reshape(8, 8)
   assert after[3, 3] < 1.0 == after[3, 6]
 
