@@ -6,6 +6,7 @@ The file opens from disk and loads nothing, see `documents`; there is no script.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from infusion_jax.config import Config, dotted_keys, value_of
 from infusion_jax.datasets import Dataset
 from infusion_jax.drawing import clouds, line_plots, plots
 from infusion_jax.model import Model, keys_of
+from infusion_jax.objectives import OPTIONS
 from infusion_jax.storage import provenance
 from infusion_jax.training import epochs, metrics_log, workdir
 from infusion_jax.views import density, documents, figures, inpainting
@@ -299,6 +301,10 @@ def _lacks(key: str, *values: Any) -> Callable[[Config], bool]:
   return lambda config: value_of(config, key) not in values
 
 
+def _takes(name: str) -> Callable[[Config], bool]:
+  return lambda config: name in OPTIONS.get(config.train.objective, ())
+
+
 #: Keys that not every configuration makes use of, and whether one does. A network of
 #: the user's own may read any key of a network.
 _READ_IF: dict[str, Callable[[Config], bool]] = {
@@ -318,7 +324,6 @@ _READ_IF: dict[str, Callable[[Config], bool]] = {
   "chain.alpha0": _has("chain.rates", ()),
   "chain.omega": _has("chain.rates", ()),
   "chain.repeat_first_rate": _has("chain.rates", ()),
-  "train.bound_weight": _has("train.objective", "hybrid"),
-  "train.bound_means": _has("train.objective", "hybrid"),
+  **{f"train.{name}": _takes(name) for name in chain.from_iterable(OPTIONS.values())},
   "train.parzen_samples": _lacks("train.parzen_every", 0),
 }

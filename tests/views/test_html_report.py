@@ -12,7 +12,13 @@ import pytest
 from launching import DIGITS, ROOT, launch
 from PIL import Image
 
-from infusion_jax.config import ChainConfig, Config, ModelConfig, dotted_keys
+from infusion_jax.config import (
+  ChainConfig,
+  Config,
+  ModelConfig,
+  TrainConfig,
+  dotted_keys,
+)
 from infusion_jax.storage import files
 from infusion_jax.views import documents, html_report
 
@@ -136,6 +142,12 @@ def test_a_network_of_ones_own_may_read_any_key():
 
 def test_every_key_that_may_be_left_out_is_a_key():
   assert set(html_report._READ_IF) <= set(dotted_keys())
+
+
+def test_a_criterion_brings_its_own_keys():
+  hybrid = html_report.config_table(Config(train=TrainConfig(objective="hybrid")))
+  assert "train.bound_weight" in hybrid and "train.num_chains" not in hybrid
+  assert "train.bound_weight" not in html_report.config_table(Config())
 
 
 def test_given_rates_take_the_place_of_their_formula():
