@@ -7,7 +7,7 @@ Nothing but `infusion_jax` is importable after `pip install`; its console script
 import setuptools
 
 _LAUNCH = "infusion_jax._launch"
-_PLACES = ("experiments", "configs", "configs.sweeps")
+_PLACES = ("experiments", "configs", "configs.compare", "configs.sweeps")
 
 setuptools.setup(
   packages=[

@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import common
-from infusion_jax import datasets
+from infusion_jax import datasets, peers
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.networks import user_code
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> None:
       print(f"{stopped}; the same command resumes", file=sys.stderr)
     sys.exit(signals.EXIT_CODE)
   if hosts.is_first():
-    _tell(outcome, workdir)
+    _tell(outcome, workdir, config.train.method)
 
 
 def _num_devices() -> int:
@@ -98,11 +98,13 @@ def _num_devices() -> int:
   return named or _NUM_DEVICES.value
 
 
-def _tell(outcome: loop.Outcome, workdir: pathlib.Path) -> None:
+def _tell(outcome: loop.Outcome, workdir: pathlib.Path, method: str) -> None:
   reason = " (no better bound for a while)" if outcome.stopped_early else ""
+  best = f"best validation bound {outcome.best_bound:.2f} nats per image"
+  best = best if method == peers.OURS else f"{method}, weights kept"
   print(
-    f"trained {outcome.epochs} epochs{reason}: best validation bound"
-    f" {outcome.best_bound:.2f} nats per image after epoch {outcome.best_epoch}\n"
+    f"trained {outcome.epochs} epochs{reason}: {best} after epoch"
+    f" {outcome.best_epoch}\n"
     f"pictures in {workdir / 'samples'}, metrics in {workdir / 'metrics.jsonl'}"
   )
 

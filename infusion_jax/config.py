@@ -189,6 +189,7 @@ class TrainConfig:
   Attributes:
     objective: "denoising", "lower_bound", "hybrid" or "importance_weighted"
       (`objectives.CRITERIA`).
+    method: "infusion", or a rival that is trained instead (`peers.METHODS`).
     bound_weight: of hybrid: how much the lower bound counts beside denoising.
     bound_means: of hybrid: "constant": the bound teaches variances alone; "learned".
     num_chains: of importance_weighted: infusion chains an image.
@@ -239,6 +240,7 @@ class TrainConfig:
   bound_means: str = _later("constant")
   num_chains: int = _later(5)
   score_free: bool = _later(False)
+  method: str = _later("infusion")
 
   def __post_init__(self) -> None:
     _one_of("train.objective", self.objective, tuple(objectives.CRITERIA))
@@ -284,7 +286,7 @@ class Config:
     Raises:
       UserError: an unknown key, a value of another type, or one out of range.
     """
-    return _build(cls, values, "config")
+    return build(cls, values, "config")
 
   def to_dict(self) -> dict[str, Any]:
     """The same as nested dictionaries and lists, ready for JSON."""
@@ -326,7 +328,17 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
   return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+  """A dataclass from a mapping; missing keys take defaults.
+
+  Args:
+    cls: the dataclass; its annotations are checked, but for those of its own checks.
+    values: its fields.
+    where: what to call it in an error.
+
+  Raises:
+    UserError: an unknown key, a value of another type, or one that `cls` refuses.
+  """
   if not isinstance(values, Mapping):
     raise UserError(f"{where} is {values!r}; a section of keys and values belongs here")
   types_of = typing.get_type_hints(cls)
@@ -346,7 +358,7 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
 def _cast(kind: Any, value: Any, where: str) -> Any:
   """Checks one value against its annotation; whole floats pass as integers."""
   if dataclasses.is_dataclass(kind):
-    return _build(kind, value, where)
+    return build(kind, value, where)
   if isinstance(kind, types.GenericAlias):
     if not isinstance(value, (list, tuple)):
       raise UserError(f"{where} is {value!r}; allowed is a list of numbers")

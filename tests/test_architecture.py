@@ -26,6 +26,7 @@ ORDER = (
   "networks",
   "sampling",
   "likelihood",
+  "peers",
   "storage",
   "drawing",
   "datasets",
@@ -34,6 +35,7 @@ ORDER = (
   "training",
   "sweep",
   "evaluation",
+  "comparison",
   "views",
   "paper",
 )

@@ -32,6 +32,7 @@ def curves(
   ylim: tuple[float | None, float | None] = (None, None),
   clip_low_quantile: float = 0.0,
   size: tuple[float, float] = (6.4, 4.0),
+  logarithmic: str = "",
 ) -> Picture:
   """Draws named lines over a common x axis.
 
@@ -47,6 +48,7 @@ def curves(
     ylim: (low, high) of the left axis; None leaves the end free.
     clip_low_quantile: in [0, 1); the left axis starts at this quantile of its
       values, so that very negative early ones do not flatten the rest.
+    logarithmic: the axes that are so: "x", "y" (the left one) or "xy".
     size: inches, at 150 dots an inch; larger where a long legend needs the room.
 
   Returns:
@@ -70,6 +72,8 @@ def curves(
   _set_style(axes, [*left.values(), *right.values()])
   axes.set_ylim(*_limits([points.y for points in left.values()], clip_low_quantile))
   axes.set_ylim(*ylim)
+  for axis in logarithmic:
+    axes.set(**{f"{axis}scale": "log"})
   if right:
     twin = axes.twinx()
     twin.set_ylabel(secondary_label)

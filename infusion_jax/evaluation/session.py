@@ -17,10 +17,11 @@ import tqdm
 from infusion_jax import chain, random, sampling
 from infusion_jax.chain import MarkovChain
 from infusion_jax.datasets import Dataset
+from infusion_jax.errors import UserError
 from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.results import Report, identity
 from infusion_jax.likelihood import calibration
-from infusion_jax.model import Model
+from infusion_jax.model import Model, PeerModel
 from infusion_jax.networks import user_code
 from infusion_jax.storage import files
 from infusion_jax.training import programs, signals
@@ -73,6 +74,8 @@ class Session:
   asked: Callable[[], bool] = lambda: False
 
   def __post_init__(self) -> None:
+    if isinstance(self.model, PeerModel):
+      raise UserError(self.model.no_chain)
     self.identity = identity(self.model)
     self.report = Report(self.folder, self.identity)
     self.parts = Parts(self.folder / PARTS_FILE, self.identity)

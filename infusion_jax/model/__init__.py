@@ -5,11 +5,12 @@ No optimizer state is read.
 
 from infusion_jax.model.exporting import export, export_file, push
 from infusion_jax.model.loading import epochs, load, locate, untrained
-from infusion_jax.model.trained import BATCH, Model, keys_of
+from infusion_jax.model.trained import BATCH, Model, PeerModel, keys_of
 
 __all__ = [
   "BATCH",
   "Model",
+  "PeerModel",
   "epochs",
   "export",
   "export_file",

@@ -14,9 +14,10 @@ from infusion_jax import random
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.model import hub
-from infusion_jax.model.trained import Model
-from infusion_jax.networks import build, user_code
+from infusion_jax.model.trained import Model, PeerModel
+from infusion_jax.networks import user_code
 from infusion_jax.storage import tensor_files
+from infusion_jax.peers import PeerNetwork, network_of
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import FOLDER, Checkpoints, newest_intact
 from infusion_jax.storage.files import StrPath
@@ -89,10 +90,11 @@ def _made(
 ) -> Model:
   """A model from its description and what reads arrays of given shapes."""
   config, image_shape, levels = _read_about(about, where)
-  network = build(config.model, config.chain, image_shape)
+  network = network_of(config, image_shape)
   _warn_of_other_code(config.model.name, about.get("network_code", ""))
   tree = read(stored.like(network, about))
-  return Model(
+  kind = PeerModel if isinstance(network, PeerNetwork) else Model
+  return kind(
     network=network,
     weights=jax.tree.map(jnp.asarray, stored.from_tree(tree)),
     config=config,

@@ -11,7 +11,7 @@ import functools
 import html
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.importance import Estimates
 from infusion_jax.networks import Network
+from infusion_jax.peers import Trained, pictures
 from infusion_jax.sampling import Chains, Weights
 
 Array = jax.Array
@@ -238,6 +239,47 @@ class Model:
         f" [{count}, {height}, {width}, 1]"
       )
     return known
+
+
+class PeerModel(Model):
+  """A trained rival method, `network.peer`: it draws pictures, and has no chain."""
+
+  def __repr__(self) -> str:
+    """One line: what it is and where it comes from."""
+    title, shape = self.network.peer.title, "x".join(map(str, self.image_shape))
+    return f"PeerModel({str(self.path)!r}: {title}, images {shape})"
+
+  def sample(
+    self,
+    key: Array,
+    count: int | None = None,
+    *,
+    num_steps: int | None = None,
+    mean: bool = True,
+  ) -> np.ndarray:
+    """Draws images as `Model.sample` does; `num_steps` are network calls.
+
+    Raises:
+      UserError: count or num_steps is below 1, or `mean` is False.
+    """
+    calls = self.network.num_steps if num_steps is None else num_steps
+    _at_least_one("num_steps", calls)
+    if not mean:
+      self._markov()
+    trained = Trained.of(self.weights)
+    sample = functools.partial(pictures, self.network.peer, trained, num_calls=calls)
+    return _in_batches(sample, _one_each(key, count))
+
+  @property
+  def no_chain(self) -> str:
+    """What is told where a chain is asked for."""
+    return (
+      f"{self.path} holds a run of train.method = {self.config.train.method!r}, which"
+      " has no chain; allowed are its pictures, and python -m experiments.compare"
+    )
+
+  def _markov(self, num_steps: int | None = None) -> NoReturn:
+    raise UserError(self.no_chain)
 
 
 def _one_each(key: Array, count: int | None) -> Array:

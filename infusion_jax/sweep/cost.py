@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from infusion_jax import gaussian, objectives
 from infusion_jax.datasets import Dataset
+from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import Network
 from infusion_jax.training.state import Recipe, initial_state
@@ -60,7 +61,14 @@ def estimate(recipe: Recipe, dataset: Dataset) -> Cost:
 
   Returns:
     An estimate; the memory is what XLA reports for the compiled step or more.
+
+  Raises:
+    UserError: it trains another method than infusion.
   """
+  if recipe.peer:
+    raise UserError(
+      f"train.method is {recipe.peer.title!r}; a sweep trains infusion alone"
+    )
   network = recipe.network
   parameters, _ = jax.eval_shape(network.init, jax.random.key(0))
   state = jax.eval_shape(functools.partial(initial_state, recipe), jax.random.key(0))

@@ -18,6 +18,7 @@ from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.networks import user_code
+from infusion_jax.peers import PeerNetwork
 from infusion_jax.sampling import Weights
 from infusion_jax.storage import files
 from infusion_jax.storage import weights as stored
@@ -136,9 +137,18 @@ def check_fits(config: Config, dataset: Dataset) -> None:
 
 
 def _initial_parameters(config: Config, recipe: Recipe) -> Any:
+  peer, network = recipe.peer, recipe.network
+  origin = peer.origin if peer else None
   if not config.train.init_from:
+    if origin:
+      raise UserError(
+        f"train.init_from is empty; train.method = {config.train.method!r} starts from"
+        f" a run of {origin.title}"
+      )
     return None
-  return stored.of_run(config.train.init_from, recipe.network).parameters
+  network = PeerNetwork(origin, network.num_steps) if origin else network
+  found = stored.of_run(config.train.init_from, network).parameters
+  return found._replace(shared=peer.start(found.shared)) if peer else found
 
 
 def _open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
@@ -273,11 +283,18 @@ class _SingleRun(epochs.Training):
       values = {name: float(value) for name, value in values.items()}
       self._check_measured(split, values, epoch)
       self.writer.write(step, epoch, split, values)
-    bound = measured["validation"]["bound"]
+    bound = self._score(measured["validation"], epoch)
     state = program.end_epoch(state, bound, np.int32(epoch))
-    best = float(state.best.bound)
-    self.bar.set_postfix(epoch=epoch, bound=f"{bound:.1f}", best=f"{best:.1f}")
+    best = int(state.best.epoch)
+    self.bar.set_postfix(epoch=epoch, bound=f"{bound:.1f}", best=best)
     return state
+
+  def _score(self, validation: dict[str, float], epoch: int) -> float:
+    """What the best epoch has most of: its bound; of a peer, minus its loss."""
+    peer = self.recipe.peer
+    if peer is None:
+      return validation["bound"]
+    return -float(validation["loss"]) if peer.selects else float(epoch)
 
   def _check_measured(self, split: str, values: dict[str, float], epoch: int) -> None:
     for name, value in values.items():
@@ -333,7 +350,7 @@ class _SingleRun(epochs.Training):
       "image_shape": list(self.dataset.image_shape),
       "levels": self.dataset.levels,
       "epoch": epoch,
-      "best_bound": best if math.isfinite(best) else None,
+      "best_bound": best if math.isfinite(best) and not self.recipe.peer else None,
       "best_epoch": int(state.best.epoch),
       "statistics": "population" if finished else "running",
       **user_code.described(self.config.model.name),

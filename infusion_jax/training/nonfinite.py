@@ -7,7 +7,6 @@ import numpy as np
 import optax
 from jax.experimental import checkify
 
-from infusion_jax.objectives import Terms
 from infusion_jax.training import programs
 from infusion_jax.training.state import Recipe, Run, TrainState
 
@@ -44,7 +43,7 @@ def explain(recipe: Recipe, run: Run, images: np.ndarray, state: TrainState) -> 
 
   def watched(state: TrainState, batch: jax.Array) -> dict[str, object]:
     found = programs.criterion(recipe, state, run, batch, with_terms=True)
-    terms = found.terms._asdict()
+    terms = found.terms._asdict() if found.terms else {}
     return {"loss": found.loss, "gradient": found.gradient, "terms": terms}
 
   checked = checkify.checkify(watched, errors=checkify.float_checks)
@@ -69,7 +68,7 @@ def _not_finite(found: dict[str, object]) -> list[str]:
   elif not np.isfinite(optax.tree.norm(found["gradient"])):
     subjects.append("the norm of the gradient")
   terms = [
-    name for name in Terms._fields if not np.isfinite(found["terms"][name]).all()
+    name for name, values in found["terms"].items() if not np.isfinite(values).all()
   ]
   if terms:
     subjects.append(f"the terms {', '.join(terms)}")

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infusion_jax import pixels, random, sampling
+from infusion_jax import peers, pixels, random, sampling
 from infusion_jax.datasets import Dataset
 from infusion_jax.drawing import clouds, plots
 from infusion_jax.metrics import parzen
 from infusion_jax.networks import Network
+from infusion_jax.peers import PeerNetwork, Trained
 from infusion_jax.sampling import Weights
 
 Array = jax.Array
@@ -24,7 +25,11 @@ _POINTS = 4096
 
 
 def draw(
-  workdir: pathlib.Path, network: Network, weights: Weights, key: Array, epoch: int
+  workdir: pathlib.Path,
+  network: Network | PeerNetwork,
+  weights: Weights,
+  key: Array,
+  epoch: int,
 ) -> None:
   """A grid of sample means and a strip of chains, under `samples/`.
 
@@ -39,6 +44,10 @@ def draw(
     plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
     return
   keys = jax.random.split(random.named(key, "preview"), _IMAGES)
+  if isinstance(network, PeerNetwork):
+    images = peers.pictures(network.peer, Trained.of(weights), keys, network.num_steps)
+    plots.save(folder / f"epoch_{epoch:05d}_samples.png", plots.grid(images))
+    return
   chains = _chains(sampling.markov_chain(network, weights), keys)
   grid = plots.grid(np.asarray(chains.means[-1]))
   plots.save(folder / f"epoch_{epoch:05d}_samples.png", grid)

@@ -119,8 +119,11 @@ def criterion(
   """The criterion of one mini-batch [B, H, W, C] uint8 with the noise of its step."""
   key = random.fold_in(random.named(run.key, "train"), state.step)
   x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
+  key = random.named(key, "chain")
+  if recipe.peer:
+    return recipe.peer.criterion(key, state.parameters, x, run.infusion)
   return objectives.CRITERIA[recipe.objective](
-    random.named(key, "chain"),
+    key,
     recipe.network.train,
     state.parameters,
     x,
@@ -166,8 +169,8 @@ def mean_terms(
 ) -> dict[str, Array]:
   """The bound over a set of images, with the statistics of each mini-batch.
 
-  This is what training is validated by. The noise is the same at every call
-  with the same key, so that bounds of successive epochs compare.
+  Of a rival method it is its loss. This is what training is validated by. The noise is
+  the same at every call with the same key, so that bounds of successive epochs compare.
 
   Args:
     recipe: the program.
@@ -178,14 +181,15 @@ def mean_terms(
 
   Returns:
     Means over the images in nats: bound, prior, per_step (summed over the
-    steps) and reconstruction.
+    steps) and reconstruction; or loss.
   """
 
   def evaluate(key: Array, images: Array) -> dict[str, Array]:
     x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
-    terms, _ = infused_bound(
-      recipe, parameters, random.named(key, "chain"), infusion, x
-    )
+    key = random.named(key, "chain")
+    if recipe.peer:
+      return {"loss": recipe.peer.loss(key, parameters.shared, x, infusion.prior)}
+    terms, _ = infused_bound(recipe, parameters, key, infusion, x)
     return {
       "bound": terms.bound.mean(),
       "prior": terms.prior.mean(),
@@ -213,8 +217,10 @@ def population_statistics(
     images: the training set, [N, H, W, C] uint8.
 
   Returns:
-    Statistics with leaves [T, ...].
+    Statistics with leaves [T, ...]; a rival method has none.
   """
+  if recipe.peer:
+    return {}
 
   def evaluate(key: Array, images: Array) -> PyTree:
     x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)

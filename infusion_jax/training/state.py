@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from infusion_jax import chain, objectives, random, schedules
+from infusion_jax import chain, objectives, peers, random, schedules
 from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.config import ChainConfig, Config, TrainConfig
 from infusion_jax.datasets import Dataset
 from infusion_jax.gaussian import Gaussian
-from infusion_jax.networks import Network, build
+from infusion_jax.networks import Network
+from infusion_jax.peers import Peer, PeerNetwork
 
 Array = jax.Array
 PyTree = Any
@@ -54,9 +55,10 @@ class Recipe:
     unroll: steps of the chain per iteration of the compiled loop.
     output_levels: grey levels whose probabilities are learned; 0: densities.
     mesh: devices that share every batch, see `devices`; None: one device.
+    peer: a rival method, which takes the place of the objective; None: infusion.
   """
 
-  network: Network
+  network: Network | PeerNetwork
   objective: str
   batch_size: int
   levels: int
@@ -66,6 +68,7 @@ class Recipe:
   output_levels: int = 0
   objective_options: tuple[tuple[str, Any], ...] = ()
   mesh: Mesh | None = None
+  peer: Peer | None = None
 
   @property
   def optimizer(self) -> optax.GradientTransformation:
@@ -179,9 +182,10 @@ def _copied(tree: PyTree) -> PyTree:
 
 def make_recipe(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> Recipe:
   """The program a configuration asks for."""
-  network = build(config.model, config.chain, dataset.image_shape)
+  network = peers.network_of(config, dataset.image_shape)
   return Recipe(
     network=network,
+    peer=network.peer if isinstance(network, PeerNetwork) else None,
     objective=config.train.objective,
     objective_options=tuple(
       (name, getattr(config.train, name))

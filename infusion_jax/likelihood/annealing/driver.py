@@ -18,6 +18,7 @@ from infusion_jax.chain import MarkovChain
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.annealing import estimator, temperatures, tuning
+from infusion_jax.likelihood.annealing.decoder import Decoder
 from infusion_jax.likelihood.annealing.estimator import MOVES, Moves, Progress, Schedule
 from infusion_jax.likelihood.annealing.sandwich import Sandwich, bounds, simulate
 from infusion_jax.likelihood.annealing.tuning import Pilot
@@ -117,7 +118,7 @@ class Stage(NamedTuple):
 
 def stages(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
   settings: Annealing,
   *,
@@ -127,7 +128,7 @@ def stages(
 
   Args:
     keys: [N], one per image.
-    markov: the chain.
+    model: the chain, or another decoder.
     x: [N, H, W, C].
     settings: how to anneal.
     resume: the last stage of a run that was cut off.
@@ -140,10 +141,10 @@ def stages(
   """
   if resume:
     _check_resume(resume, len(x), settings)
-  schedule = resume.schedule if resume else _tuned(keys, markov, x, settings)
+  schedule = resume.schedule if resume else _tuned(keys, model, x, settings)
   for progress in estimator.run(
     random.named(keys, "anneal"),
-    markov,
+    model,
     x,
     schedule,
     resume=resume.progress if resume else None,
@@ -175,7 +176,7 @@ class Batch(NamedTuple):
 
 def anneal_batches(
   key: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   images: np.ndarray,
   settings: Annealing,
   *,
@@ -191,7 +192,7 @@ def anneal_batches(
 
   Args:
     key: the estimate's key.
-    markov: the chain.
+    model: the chain, or another decoder.
     images: [N, H, W, C], integers (dequantized afresh per image and repetition)
       or reals.
     settings: how to anneal.
@@ -209,14 +210,14 @@ def anneal_batches(
   ):
     if skip(repetition, first):
       continue
-    for stage in stages(keys, markov, x(), settings, resume=resume):
+    for stage in stages(keys, model, x(), settings, resume=resume):
       yield Batch(repetition, first, size, stage)
     resume = None
 
 
 def evaluate_sandwich(
   key: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   settings: Annealing,
   *,
   num_images: int = 16,
@@ -227,7 +228,7 @@ def evaluate_sandwich(
 
   Args:
     key: one key; image i depends on it and its own number.
-    markov: the chain.
+    model: the chain, or another decoder.
     settings: how to anneal, both ways.
     num_images: N.
     batch_size: images annealed together.
@@ -240,9 +241,9 @@ def evaluate_sandwich(
   for first in range(0, num_images, batch_size):
     numbers = np.arange(first, min(first + batch_size, num_images))
     keys = importance.image_keys(key, numbers)
-    simulated = simulate(random.named(keys, "simulate"), markov)
-    schedule = _tuned(keys, markov, simulated.x, settings)
-    parts.append(bounds(keys, markov, simulated, schedule, **settings.options()))
+    simulated = simulate(random.named(keys, "simulate"), model)
+    schedule = _tuned(keys, model, simulated.x, settings)
+    parts.append(bounds(keys, model, simulated, schedule, **settings.options()))
     if progress:
       progress(int(numbers[-1]) + 1, num_images)
   return Sandwich(*(np.concatenate(side) for side in zip(*parts, strict=True)))
@@ -259,11 +260,13 @@ def _check_resume(stage: Stage, num_images: int, settings: Annealing) -> None:
     )
 
 
-def _tuned(keys: Array, markov: MarkovChain, x: Array, settings: Annealing) -> Schedule:
+def _tuned(
+  keys: Array, model: MarkovChain | Decoder, x: Array, settings: Annealing
+) -> Schedule:
   """The schedule for a batch of images."""
   return tuning.tune(
     random.named(keys, "tune"),
-    markov,
+    model,
     x,
     settings.betas(),
     num_chains=settings.pilot_chains,

@@ -14,10 +14,14 @@ The mean of w over chains estimates p(x) without bias (Neal, 2001), so its log
 is in expectation a lower bound. Step sizes are fixed beforehand (`tuning`):
 adapting them on the way would bias the estimate.
 
+Other decoders take the place of the chain as they are (`decoder.Decoder`); their noise
+has a shape of its own instead of [T, H, W, C].
+
 A chain of an image has a stream of its own, and draws at temperature j from
 the j-th key of it: neither batches nor chunks of temperatures change a result.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -26,9 +30,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infusion_jax import chain, random
+from infusion_jax import random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.likelihood.annealing import hmc
+from infusion_jax.likelihood.annealing.decoder import Decoder, decoder_of
 from infusion_jax.likelihood.importance import LogMean, chain_keys, check_counts
 
 Array = jax.Array
@@ -118,20 +123,16 @@ class Trace(NamedTuple):
 
 
 def evaluator(
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
 ) -> hmc.Evaluate:
   """log p(x | eps) and its gradient: [B, T, H, W, C] -> [B], [B, T, H, W, C]."""
-
-  def log_likelihood(noise):
-    return markov.log_output(x, chain.decode(noise, markov))
-
-  return hmc.with_gradient(log_likelihood)
+  return hmc.with_gradient(functools.partial(decoder_of(model).log_likelihood, x))
 
 
 def begin(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
   *,
   num_chains: int,
@@ -141,7 +142,7 @@ def begin(
 
   Args:
     keys: [N], one per image.
-    markov: the chain.
+    model: the chain, or another decoder.
     x: [N, H, W, C].
     num_chains: C, annealings of each image.
     noise: [N, T, H, W, C] where all chains of an image start (reverse
@@ -151,12 +152,12 @@ def begin(
     Weights of zero, and momenta from N(0, I).
   """
   flat = chain_keys(keys, jnp.arange(num_chains)).reshape(-1)
-  shape = (len(x) * num_chains, markov.num_steps, *x.shape[1:])
+  shape = (len(x) * num_chains, *decoder_of(model).noise_shape)
   if noise is None:
     noise = random.normal(random.named(flat, "noise"), shape)
   else:
     noise = jnp.repeat(noise, num_chains, axis=0)
-  evaluate = evaluator(markov, jnp.repeat(x, num_chains, 0))
+  evaluate = evaluator(model, jnp.repeat(x, num_chains, 0))
   momentum = random.normal(random.named(flat, "momentum"), shape)
   point = hmc.start(evaluate, noise)._replace(momentum=momentum)
   return State(point, jnp.zeros(shape[0]))
@@ -164,7 +165,7 @@ def begin(
 
 def anneal(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
   state: State,
   legs: Leg,
@@ -176,7 +177,7 @@ def anneal(
 
   Args:
     keys: [N], the same in every call.
-    markov: the chain.
+    model: the chain, or another decoder.
     x: [N, H, W, C].
     state: from `begin`, or from the call before.
     legs: consecutive rows of `Schedule.legs()`.
@@ -187,7 +188,7 @@ def anneal(
     The state after the last leg, and the trace.
   """
   num_chains = state.log_weight.shape[0] // x.shape[0]
-  row_keys, evaluate = rows(keys, markov, x, num_chains=num_chains)
+  row_keys, evaluate = rows(keys, model, x, num_chains=num_chains)
 
   def body(state, leg):
     level = state.point.log_likelihood
@@ -199,7 +200,7 @@ def anneal(
 
 def rows(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
   *,
   num_chains: int,
@@ -207,7 +208,7 @@ def rows(
   """What `follow` needs for C chains of each image: keys [N C], and log p(x | eps)."""
   flat = chain_keys(keys, jnp.arange(num_chains)).reshape(-1)
   repeated = jnp.repeat(x, num_chains, axis=0)
-  evaluate = evaluator(markov, repeated)
+  evaluate = evaluator(model, repeated)
   return random.named(flat, "move"), evaluate
 
 
@@ -256,7 +257,7 @@ class Progress(NamedTuple):
 
 def run(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
   schedule: Schedule,
   *,
@@ -270,7 +271,7 @@ def run(
 
   Args:
     keys: [N], one per image.
-    markov: the chain.
+    model: the chain, or another decoder.
     x: [N, H, W, C].
     schedule: temperatures and step sizes.
     num_chains: C, annealings of each image.
@@ -284,7 +285,7 @@ def run(
   """
   check_counts(num_chains=num_chains, chunk_size=chunk_size)
   if resume is None:
-    start = _begin(keys, markov, x, num_chains=num_chains, noise=noise)
+    start = _begin(keys, model, x, num_chains=num_chains, noise=noise)
     resume = Progress(0, start, Trace(np.zeros(0), np.zeros(0)))
   done, state, trace = resume
   legs = schedule.legs()
@@ -292,14 +293,14 @@ def run(
     yield resume
   for first in range(int(done), len(legs.number), chunk_size):
     part = jax.tree.map(lambda leaf, a=first: leaf[a : a + chunk_size], legs)
-    state, seen = _anneal(keys, markov, x, state, part, schedule.scale, moves=moves)
+    state, seen = _anneal(keys, model, x, state, part, schedule.scale, moves=moves)
     trace = jax.tree.map(lambda a, b: np.append(a, np.asarray(b)), trace, seen)
     yield Progress(first + len(part.number), state, trace)
 
 
 def estimate(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
   schedule: Schedule,
   **options: Any,
@@ -308,12 +309,12 @@ def estimate(
 
   Args:
     keys: [N], one per image.
-    markov: the chain.
+    model: the chain, or another decoder.
     x: [N, H, W, C].
     schedule: temperatures and step sizes.
     **options: of `run`.
   """
-  *_, last = run(keys, markov, x, schedule, **options)
+  *_, last = run(keys, model, x, schedule, **options)
   return np.asarray(log_mean_weight(last.state, len(x)))
 
 

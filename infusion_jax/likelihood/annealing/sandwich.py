@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from infusion_jax import chain, gaussian, pixels, random
+from infusion_jax import gaussian, pixels, random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.likelihood.annealing import estimator
+from infusion_jax.likelihood.annealing.decoder import Decoder, decoder_of
 from infusion_jax.likelihood.summary import Summary, summarize
 
 Array = jax.Array
@@ -53,27 +54,28 @@ class Sandwich(NamedTuple):
 
 def simulate(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
 ) -> Simulated:
   """Draws noise, and an image from the likelihood given it.
 
   Args:
     keys: [N], one per image.
-    markov: the chain.
+    model: the chain, or another decoder.
 
   Returns:
     The images and their noise.
   """
-  shape = (keys.shape[0], markov.num_steps, *markov.prior.mean.shape)
+  decoder = decoder_of(model)
+  shape = (keys.shape[0], *decoder.noise_shape)
   noise = random.normal(random.named(keys, "noise"), shape)
-  output = chain.decode(noise, markov)
+  output = decoder.decode(noise)
   x = gaussian.sample(random.named(keys, "output"), output)
-  return Simulated(pixels.of_levels(x, markov.levels) if markov.levels else x, noise)
+  return Simulated(pixels.of_levels(x, model.levels) if model.levels else x, noise)
 
 
 def bounds(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   simulated: Simulated,
   schedule: estimator.Schedule,
   **options: Any,
@@ -82,7 +84,7 @@ def bounds(
 
   Args:
     keys: [N], one per image; each direction derives its own.
-    markov: the chain.
+    model: the chain, or another decoder.
     simulated: the images and their noise.
     schedule: temperatures and step sizes, the same for both directions.
     **options: of `annealed.run`.
@@ -91,11 +93,11 @@ def bounds(
     Both bounds.
   """
   forward = estimator.estimate(
-    random.named(keys, "forward"), markov, simulated.x, schedule, **options
+    random.named(keys, "forward"), model, simulated.x, schedule, **options
   )
   backward = estimator.estimate(
     random.named(keys, "backward"),
-    markov,
+    model,
     simulated.x,
     schedule.backwards(),
     noise=simulated.noise,

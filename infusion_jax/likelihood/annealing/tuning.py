@@ -16,6 +16,7 @@ from infusion_jax import random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood.annealing import estimator, temperatures
+from infusion_jax.likelihood.annealing.decoder import Decoder
 from infusion_jax.likelihood.annealing.estimator import (
   LARGEST_ANGLE,
   MOVES,
@@ -56,7 +57,7 @@ class Pilot(NamedTuple):
 
 def pilot(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
   base: Schedule,
   *,
@@ -77,7 +78,7 @@ def pilot(
 
   Args:
     keys: [N], one per image, the pilot's own.
-    markov: the chain.
+    model: the chain, or another decoder.
     x: [N, H, W, C], the images that are to be annealed, or others like them.
     base: temperatures, first guess of the step sizes, and scale.
     num_chains: chains per image.
@@ -95,7 +96,7 @@ def pilot(
   check_acceptance(acceptance)
   angles, curvature, found = _pilot(
     keys,
-    markov,
+    model,
     x,
     base.legs(),
     base.scale,
@@ -111,7 +112,7 @@ def pilot(
 @functools.partial(jax.jit, static_argnames=("num_chains", "moves"))
 def _pilot(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
   legs: estimator.Leg,
   scale: Array,
@@ -122,8 +123,8 @@ def _pilot(
   moves: Moves,
 ) -> tuple[Array, Array, tuple[Array, Array, Array]]:
   """[J, N] angles, curvature, and [J, N] acceptance, level and variance."""
-  state = estimator.begin(keys, markov, x, num_chains=num_chains)
-  rows, evaluate = estimator.rows(keys, markov, x, num_chains=num_chains)
+  state = estimator.begin(keys, model, x, num_chains=num_chains)
+  rows, evaluate = estimator.rows(keys, model, x, num_chains=num_chains)
 
   def body(carry, leg):
     state, log_factor, curvature = carry
@@ -203,7 +204,7 @@ def adapted(found: Pilot, num_legs: int) -> np.ndarray:
 
 def tune(
   keys: Array,
-  markov: MarkovChain,
+  model: MarkovChain | Decoder,
   x: Array,
   betas: np.ndarray | Callable[[Pilot], np.ndarray],
   *,
@@ -219,7 +220,7 @@ def tune(
 
   Args:
     keys: [N], one per image, the tuning's own.
-    markov: the chain.
+    model: the chain, or another decoder.
     x: [N, H, W, C], the images that are to be annealed.
     betas: [J+1] from 0 to 1, or what makes them of the first pilot (`adapted`).
     coarse_legs: legs of the first pilot.
@@ -232,12 +233,12 @@ def tune(
   coarse = temperatures.geometric(coarse_legs).astype(np.float32)
   start = np.full((coarse_legs + 1, len(x)), LARGEST_ANGLE, np.float32)
   wide = Schedule(coarse, start, np.float32(1))
-  first = pilot(random.fold_in(keys, 0), markov, x, wide, **options)
+  first = pilot(random.fold_in(keys, 0), model, x, wide, **options)
   scale = 1.0 / np.sqrt(np.maximum(first.curvature, 1e-3))
   base = first.schedule._replace(scale=scale.astype(np.float32))
   betas = betas(first) if callable(betas) else betas
   count = fine_legs or max(2, (len(betas) - 1) // 2)
   spaced = np.interp(np.linspace(0, 1, count + 1), np.linspace(0, 1, len(betas)), betas)
   fine = resampled(base, spaced)
-  second = pilot(random.fold_in(keys, 1), markov, x, fine, **options)
+  second = pilot(random.fold_in(keys, 1), model, x, fine, **options)
   return resampled(second.schedule, betas)

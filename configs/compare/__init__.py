@@ -1,0 +1,1 @@
+"""Sweeps: `get_config` returns a `base` configuration and `runs`, its overrides."""

@@ -1,0 +1,1 @@
+"""Infusion and its rivals on one budget, measured by one protocol."""

@@ -1,0 +1,176 @@
+"""What came of a comparison: a table, a plot over network calls, a grid a method."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from infusion_jax import random
+from infusion_jax.comparison.contest import Contest, Row
+from infusion_jax.drawing import line_plots, markdown, outputs, plots
+from infusion_jax.drawing.tiles import Picture
+from infusion_jax.storage import files, provenance
+
+TABLE_FILE = "table.md"
+RESULT_FILE = "comparison.json"
+PLOT_FILE = "quality.png"
+_GRID = 10
+
+_PICTURES = (
+  "method",
+  "sampler",
+  "calls",
+  "Parzen",
+  "sigma",
+  "classifier score",
+  "FID",
+  "KID x 1000",
+  "nearest",
+  "s / 1000 pictures",
+)
+_LIKELIHOODS = (
+  "method",
+  "log p",
+  "nats",
+  "std. error",
+  "bits/dim",
+  "images",
+  "sandwich gap",
+  "output variance",
+)
+_COSTS = ("method", "epochs", "gradient passes", "training (s)")
+
+
+def write(contest: Contest, rows: Sequence[Row]) -> dict[str, pathlib.Path]:
+  """Writes table, plot and grids into the contest's folder.
+
+  Returns:
+    The files by name.
+  """
+  folder = contest.folder
+  named = {name: folder / name for name in (TABLE_FILE, RESULT_FILE, PLOT_FILE)}
+  files.save_bytes(named[TABLE_FILE], f"{tables(contest, rows)}\n".encode())
+  plots.save(named[PLOT_FILE], plot(rows))
+  for method in contest.rules.methods:
+    for sampler, picture in grids(contest, method).items():
+      name = outputs.file_name(f"samples {method} {sampler}") + ".png"
+      named[name] = folder / name
+      plots.save(named[name], picture)
+  facts = {
+    **provenance.without_folders(provenance.describe()),
+    "config": provenance.without_folders(contest.config.to_dict()),
+    "rules": dataclasses.asdict(contest.rules),
+    "rows": list(rows),
+  }
+  files.write_json(named[RESULT_FILE], facts)
+  return named
+
+
+def tables(contest: Contest, rows: Sequence[Row]) -> str:
+  """The tables of pictures, likelihoods and costs, as Markdown."""
+  rules = contest.rules
+  largest = max(rules.num_samples, rules.curve_samples)
+  pictures = [
+    row
+    for row in rows
+    if row.get("samples") == largest
+    and row["calls"] in (0, 1, rules.main_calls)
+    and _is_main(row, rows, largest)
+  ]
+  likelihoods = [row for row in rows if "likelihood" in row]
+  costs = {row["method"]: row for row in rows if "passes" in row}
+  parts = [
+    f"Pictures, {rules.main_calls} network calls, {largest:,} pictures a row:",
+    markdown.table(_PICTURES, [_picture_cells(row) for row in pictures]),
+    "Likelihoods of test images:",
+    markdown.table(_LIKELIHOODS, [_likelihood_cells(row) for row in likelihoods]),
+    "Costs:",
+    markdown.table(
+      _COSTS,
+      [[m, r["epochs"], r["passes"], r["training_seconds"]] for m, r in costs.items()],
+    ),
+  ]
+  return "\n\n".join(parts)
+
+
+def _is_main(row: Row, rows: Sequence[Row], largest: int) -> bool:
+  """Whether no row of the same sampler has more calls among those of the table."""
+  same = ("method", "sampler")
+  return row["calls"] == max(
+    other["calls"]
+    for other in rows
+    if all(other.get(name) == row[name] for name in same)
+    and other.get("samples") == largest
+  )
+
+
+def _picture_cells(row: Row) -> list[Any]:
+  return [
+    row["method"],
+    row["sampler"] or "-",
+    row["calls"] or "-",
+    f"{row['parzen']:.1f} ± {row['parzen_error']:.1f}",
+    f"{row['sigma']:.3g}",
+    f"{row['score']:.3f}",
+    f"{row['fid']:.4g}",
+    f"{1000 * row['kid']:.4g}",
+    f"{row['nearest']:.3f}",
+    f"{row['seconds_per_1000']:.3g}" if "seconds_per_1000" in row else "-",
+  ]
+
+
+def _likelihood_cells(row: Row) -> list[Any]:
+  return [
+    row["method"],
+    row["likelihood"],
+    f"{row['value']:.1f}",
+    f"{row['error']:.1f}",
+    f"{row['bits']:.3f}",
+    row["images"],
+    f"{row['gap']:.2f} ± {row['gap_error']:.2f}" if "gap" in row else "-",
+    f"{row['variance']:.4g}" if "variance" in row else "-",
+  ]
+
+
+def plot(rows: Iterable[Row]) -> Picture:
+  """FID against network calls, both logarithmic; one line a sampler."""
+  lines: dict[str, dict[int, float]] = {}
+  rows = [row for row in rows if "fid" in row]
+  fewest = min(row["samples"] for row in rows)
+  for row in rows:
+    if row["samples"] == fewest:
+      title = f"{row['method']}, {row['sampler']}".removesuffix(", ")
+      lines.setdefault(title, {})[row["calls"]] = row["fid"]
+  longest = max(max(line) for line in lines.values())
+  series = {}
+  for title, line in lines.items():
+    # One call, or none: the same pictures however many are allowed.
+    ends = [1, longest] if len(line) == 1 else sorted(line)
+    series[title] = ends, [line.get(n, next(iter(line.values()))) for n in ends]
+  return line_plots.curves(
+    series,
+    "network calls",
+    f"classifier FID of {fewest:,} pictures",
+    logarithmic="xy",
+    size=(7.6, 5.0),
+  )
+
+
+def grids(contest: Contest, method: str) -> dict[str, Picture]:
+  """Pictures of a trained method at the main number of calls, sampler by sampler."""
+  found = contest.contestant(method)
+  calls = found.calls(contest.rules.main_calls)
+  key = random.named(jax.random.key(contest.rules.seed), "pictures")
+  scale = max(1, math.ceil(28 / contest.dataset.image_shape[1]))
+  return {
+    sampler: plots.grid(
+      np.asarray(found.pictures(sampler, calls, key, _GRID**2)),
+      scale=scale,
+      columns=_GRID,
+    )
+    for sampler in found.samplers
+  }

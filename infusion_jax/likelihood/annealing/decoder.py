@@ -1,0 +1,59 @@
+"""What is annealed: any deterministic decoder of standard normal noise to a Gaussian.
+
+A chain is one (see `estimator`), and so is the generator of a VAE, GAN or GMMN with an
+output variance (Wu et al., 2017).
+"""
+
+import dataclasses
+import functools
+
+import jax
+from jax.tree_util import Partial
+
+from infusion_jax import chain, gaussian
+from infusion_jax.chain import MarkovChain
+from infusion_jax.gaussian import Gaussian
+
+Array = jax.Array
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=("function",),
+  meta_fields=("noise_shape", "levels"),
+)
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+  """p(x | eps), eps ~ N(0, I).
+
+  Attributes:
+    function: maps noise [B, *noise_shape] to a Gaussian over [B, H, W, C]; a `Partial`
+      hands its weights over as arguments of a compiled program.
+    noise_shape: of eps.
+    levels: grey levels whose probabilities it gives; 0: it is a density.
+  """
+
+  function: Partial
+  noise_shape: tuple[int, ...]
+  levels: int = 0
+
+  def decode(self, noise: Array) -> Gaussian:
+    """p(. | eps) of noise [B, *noise_shape]."""
+    return self.function(noise)
+
+  def log_likelihood(self, x: Array, noise: Array) -> Array:
+    """log p(x | eps), [B] nats, of images x [B, H, W, C]."""
+    log_p = gaussian.log_output(x, self.decode(noise), self.levels)
+    return gaussian.per_image(log_p)
+
+
+def decoder_of(model: MarkovChain | Decoder) -> Decoder:
+  """A chain as a decoder of the noise of its T steps; a decoder as it is."""
+  if isinstance(model, Decoder):
+    return model
+  shape = (model.num_steps, *model.prior.mean.shape)
+  return Decoder(Partial(_decoded, model), shape, model.levels)
+
+
+def _decoded(markov: MarkovChain, noise: Array) -> Gaussian:
+  return chain.decode(noise, markov)

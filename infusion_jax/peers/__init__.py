@@ -1,0 +1,83 @@
+"""Rival methods in one shape: what else could be trained on the same budget.
+
+One file a method; `METHODS` names them all. To add one, write its `Peer` and its line.
+"""
+
+from infusion_jax.config import Config
+from infusion_jax.errors import UserError
+from infusion_jax.networks import Network, build
+from infusion_jax.peers.consistency import ConsistencyTraining
+from infusion_jax.peers.ddpm import DDPM
+from infusion_jax.peers.denoising_autoencoder import DenoisingAutoencoder
+from infusion_jax.peers.flow_matching import FlowMatching
+from infusion_jax.peers.gan import GAN
+from infusion_jax.peers.generator import Generator
+from infusion_jax.peers.gmmn import GMMN
+from infusion_jax.peers.gsn import GSN
+from infusion_jax.peers.peer import Peer, PeerNetwork, Trained, pictures
+from infusion_jax.peers.reflow import Reflow
+from infusion_jax.peers.vae import VAE
+from infusion_jax.peers.variational_walkback import VariationalWalkback
+
+__all__ = [
+  "DDPM",
+  "GAN",
+  "GMMN",
+  "GSN",
+  "METHODS",
+  "ORIGINS",
+  "OURS",
+  "VAE",
+  "ConsistencyTraining",
+  "DenoisingAutoencoder",
+  "FlowMatching",
+  "Generator",
+  "Peer",
+  "PeerNetwork",
+  "Reflow",
+  "Trained",
+  "VariationalWalkback",
+  "network_of",
+  "pictures",
+]
+
+#: The method of this project, which is no peer of itself.
+OURS = "infusion"
+#: Peers by `train.method`, oldest first.
+METHODS: dict[str, type[Peer]] = {
+  "denoising_autoencoder": DenoisingAutoencoder,
+  "gsn": GSN,
+  "vae": VAE,
+  "gan": GAN,
+  "gmmn": GMMN,
+  "ddpm": DDPM,
+  "variational_walkback": VariationalWalkback,
+  "flow_matching": FlowMatching,
+  "reflow": Reflow,
+  "consistency": ConsistencyTraining,
+}
+#: What has to be trained before, by `train.method`.
+ORIGINS = {"reflow": "flow_matching"}
+
+
+def network_of(
+  config: Config, image_shape: tuple[int, int, int]
+) -> Network | PeerNetwork:
+  """What a configuration trains: the chain's network, or a peer in its place.
+
+  Raises:
+    UserError: there is no such method or network, or a peer of another network than
+      the perceptron.
+  """
+  method = config.train.method
+  if method == OURS:
+    return build(config.model, config.chain, image_shape)
+  if method not in METHODS:
+    allowed = ", ".join([OURS, *METHODS])
+    raise UserError(f"train.method is {method!r}; allowed are {allowed}")
+  if config.model.name != "mlp":
+    raise UserError(
+      f"model.name is {config.model.name!r}; train.method = {method!r} takes 'mlp'"
+    )
+  peer = METHODS[method](tuple(image_shape), tuple(config.model.hidden_sizes))
+  return PeerNetwork(peer, config.chain.num_steps)
