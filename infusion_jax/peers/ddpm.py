@@ -59,13 +59,18 @@ class DDPM(Denoiser):
   title = "DDPM"
 
   def loss(self, key: Array, parameters: PyTree, x: Array, prior: Gaussian) -> Array:
-    """L_simple (eq. 14): E |e - e(z_t, t)|^2 over uniform t, per pixel."""
+    """E (snr + 1) |y - D(z_t, t)|^2 over uniform t, per pixel.
+
+    These are the weights of Salimans and Ho (2022, section 4). L_simple (eq. 14) has
+    snr alone, and leaves the noisiest times, where digits take shape, nearly unlearned.
+    """
     del prior
     y = denoiser.centred(x)
     time = jax.random.randint(random.named(key, "time"), x.shape[:1], 1, NUM_TIMES + 1)
     sigma = _sigma(time)
     found = self.denoise(parameters, *_noisy(random.named(key, "noise"), y, sigma))
-    return jnp.square((found - y) / column(sigma, y)).mean()
+    weight = 1.0 + 1.0 / jnp.square(column(sigma, y))
+    return (weight * jnp.square(found - y)).mean()
 
   @property
   def samplers(self) -> Mapping[str, Sampler]:

@@ -13,7 +13,7 @@ from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.peers import METHODS
 
-METHODS_HERE = ("infusion", "vae", "ddpm")
+METHODS_HERE = ("infusion", "denoising_autoencoder", "vae")
 RULES = Rules(
   methods=METHODS_HERE,
   calls=(1, 3),
@@ -71,7 +71,7 @@ def test_every_method_has_its_rows(finished):
   }
   assert {("infusion", "chain", n, 20) for n in (1, 3)} <= pictures
   assert ("infusion", "chain", 3, 40) in pictures
-  assert {("DDPM", "DDIM", n, 20) for n in (1, 3)} <= pictures
+  assert {("denoising autoencoder", "walk", n, 20) for n in (1, 3)} <= pictures
   assert ("VAE", "decoder", 1, 40) in pictures and ("VAE", "decoder", 3, 40) not in (
     pictures
   )
@@ -98,7 +98,7 @@ def test_tables_plot_and_grids_are_written(finished):
     set(written)
   )
   table = written["table.md"].read_text()
-  assert "| DDPM" in table and "| infusion" in table
+  assert "| VAE" in table and "| infusion" in table
 
 
 @pytest.mark.parametrize(
