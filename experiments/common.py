@@ -62,7 +62,9 @@ def _help(argv: list[str]) -> None:
   if __name__ in flags.FLAGS.flags_by_module_dict():
     print(flags.FLAGS.module_help(__name__).partition("\n")[2])
   if "config" in flags.FLAGS:
-    base = "config.base" if "sweep" in pathlib.Path(argv[0]).name else "config"
+    launcher = pathlib.Path(argv[0]).name
+    nested = any(name in launcher for name in ("sweep", "compare"))
+    base = "config.base" if nested else "config"
     print(f"\nConfiguration keys, as in --{base}.train.num_epochs=10:\n")
     for section in dataclasses.fields(Config):
       told = _attribute_help(section.type.__doc__ or "")

@@ -19,7 +19,8 @@ from ml_collections import config_flags
 from experiments import common
 from infusion_jax import datasets
 from infusion_jax.comparison import standings
-from infusion_jax.comparison.contest import Contest, Rules
+from infusion_jax.comparison.contest import Contest
+from infusion_jax.comparison.rules import Rules
 from infusion_jax.config import Config, build
 from infusion_jax.errors import UserError
 from infusion_jax.training import signals

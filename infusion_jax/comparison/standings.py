@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from infusion_jax import random
-from infusion_jax.comparison.contest import Contest, Row
+from infusion_jax.comparison.contest import Contest
+from infusion_jax.comparison.judge import Row
 from infusion_jax.drawing import line_plots, markdown, outputs, plots
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.storage import files, provenance

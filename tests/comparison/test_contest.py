@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import runs
 
-from infusion_jax.comparison import contest, standings
-from infusion_jax.comparison.contest import REAL, Contest, Rules
+from infusion_jax.comparison import judge, standings
+from infusion_jax.comparison.contest import Contest
+from infusion_jax.comparison.judge import REAL
+from infusion_jax.comparison.rules import Rules
 from infusion_jax.config import ChainConfig
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
@@ -85,8 +87,8 @@ def test_every_method_has_its_rows(finished):
 
 def test_what_is_finished_is_not_made_again(finished, monkeypatch):
   found, rows = finished
-  monkeypatch.setattr(contest.Judge, "scores", None)
-  monkeypatch.setattr(contest.Judge, "likelihood", None)
+  monkeypatch.setattr(judge.Judge, "scores", None)
+  monkeypatch.setattr(judge.Judge, "likelihood", None)
   assert make(found.folder).run() == rows
 
 

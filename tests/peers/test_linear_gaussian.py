@@ -16,7 +16,7 @@ from infusion_jax.peers import (
   FlowMatching,
   Trained,
   VariationalWalkback,
-  ddpm,
+  diffusion_times,
 )
 from infusion_jax.peers.denoiser import column
 
@@ -84,7 +84,7 @@ def test_the_bound_is_a_sum_of_gaussian_divergences(diffusion):
   peer, x, trained = diffusion
   y, count = 2 * np.asarray(x, np.float64) - 1, 4
   places = np.asarray(trained.calibration.best[count - 1, :count])
-  times = np.append(0, ddpm.CANDIDATES[places])
+  times = np.append(0, diffusion_times.CANDIDATES[places])
   kept = np.append(1.0, np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
 
   def error(t):
@@ -107,9 +107,9 @@ def test_the_bound_is_a_sum_of_gaussian_divergences(diffusion):
 def test_best_paths_are_those_of_trying_all():
   generator = np.random.default_rng(0)
   error = np.sort(generator.uniform(0.01, 1.0, 7))
-  best = ddpm.best_paths(error, SIZE)
-  snr = ddpm.KEPT / (1 - ddpm.KEPT + 1e-300)
-  snr = snr[ddpm.CANDIDATES[:7]]
+  best = diffusion_times.best_paths(error, SIZE)
+  snr = diffusion_times.KEPT / (1 - diffusion_times.KEPT + 1e-300)
+  snr = snr[diffusion_times.CANDIDATES[:7]]
 
   def cost(path):
     steps = sum(0.5 * (snr[s] - snr[t]) * error[t] for s, t in itertools.pairwise(path))
