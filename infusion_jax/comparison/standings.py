@@ -12,6 +12,7 @@ import numpy as np
 from infusion_jax import random
 from infusion_jax.comparison.contest import Contest
 from infusion_jax.comparison.judge import Row
+from infusion_jax.comparison.rules import Rules
 from infusion_jax.drawing import line_plots, markdown, outputs, plots
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.storage import files, provenance
@@ -75,13 +76,7 @@ def tables(contest: Contest, rows: Sequence[Row]) -> str:
   """The tables of pictures, likelihoods and costs, as Markdown."""
   rules = contest.rules
   largest = max(rules.num_samples, rules.curve_samples)
-  pictures = [
-    row
-    for row in rows
-    if row.get("samples") == largest
-    and row["calls"] in (0, 1, rules.main_calls)
-    and _is_main(row, rows, largest)
-  ]
+  pictures = main_rows(rows, rules)
   likelihoods = [row for row in rows if "likelihood" in row]
   costs = {row["method"]: row for row in rows if "passes" in row}
   parts = [
@@ -98,15 +93,20 @@ def tables(contest: Contest, rows: Sequence[Row]) -> str:
   return "\n\n".join(parts)
 
 
-def _is_main(row: Row, rows: Sequence[Row], largest: int) -> bool:
-  """Whether no row of the same sampler has more calls among those of the table."""
-  same = ("method", "sampler")
-  return row["calls"] == max(
-    other["calls"]
-    for other in rows
-    if all(other.get(name) == row[name] for name in same)
-    and other.get("samples") == largest
-  )
+def main_rows(rows: Iterable[Row], rules: Rules) -> list[Row]:
+  """Of every sampler the row with most pictures at the main number of calls.
+
+  Methods that make another number, whatever they are allowed, have but one such row.
+  """
+  largest = max(rules.num_samples, rules.curve_samples)
+  groups: dict[tuple[str, str], list[Row]] = {}
+  for row in rows:
+    if row.get("samples") == largest:
+      groups.setdefault((row["method"], row["sampler"]), []).append(row)
+  return [
+    next((row for row in group if row["calls"] == rules.main_calls), group[0])
+    for group in groups.values()
+  ]
 
 
 def _picture_cells(row: Row) -> list[Any]:

@@ -110,3 +110,12 @@ def test_tables_plot_and_grids_are_written(finished):
 def test_rules_that_cannot_be(changes):
   with pytest.raises(UserError, match=r"compare\."):
     dataclasses.replace(RULES, **changes)
+
+
+def test_the_table_has_the_main_calls_or_the_only_ones():
+  rules = dataclasses.replace(RULES, curve_samples=40)
+  rows = [
+    {"method": "a", "sampler": "s", "calls": n, "samples": 40} for n in (1, 3, 5)
+  ] + [{"method": "b", "sampler": "s", "calls": 2, "samples": 40}]
+  found = standings.main_rows([*rows, {"method": "a", "likelihood": "bound"}], rules)
+  assert [(row["method"], row["calls"]) for row in found] == [("a", 3), ("b", 2)]
