@@ -34,7 +34,7 @@ def test_each_network_of_the_gan_follows_its_own_loss():
   """A generator's step fools more, a discriminator's step is fooled less."""
   peer = GAN(SHAPE, (8,))
   parameters = peer.init(KEY)
-  gradient = jax.grad(peer.loss, 1)(KEY, parameters, X, PRIOR)
+  gradient = jax.jit(jax.grad(peer.loss, 1))(KEY, parameters, X, PRIOR)
   noise = jax.random.normal(jax.random.key(2), (200, peer.noise_size))
 
   def margin(decoder, discriminator):
@@ -56,12 +56,13 @@ def test_each_network_of_the_gan_follows_its_own_loss():
 def test_reflow_leaves_its_teacher_alone_and_pairs_noise_with_its_pictures():
   peer = Reflow(SHAPE, (8,))
   parameters = peer.init(KEY)
-  gradient = jax.grad(peer.loss, 1)(KEY, parameters, X, PRIOR)
+  gradient = jax.jit(jax.grad(peer.loss, 1))(KEY, parameters, X, PRIOR)
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient["teacher"]))
   assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient["student"]))
   # The images of the data set do not matter, only how many they are.
+  loss = jax.jit(peer.loss)
   np.testing.assert_array_equal(
-    peer.loss(KEY, parameters, X, PRIOR), peer.loss(KEY, parameters, 0 * X, PRIOR)
+    loss(KEY, parameters, X, PRIOR), loss(KEY, parameters, 0 * X, PRIOR)
   )
 
 
