@@ -16,8 +16,8 @@ from infusion_jax.errors import UserError
 from infusion_jax.model import hub
 from infusion_jax.model.trained import Model, PeerModel
 from infusion_jax.networks import user_code
-from infusion_jax.storage import tensor_files
 from infusion_jax.peers import PeerNetwork, network_of
+from infusion_jax.storage import tensor_files
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import FOLDER, Checkpoints, newest_intact
 from infusion_jax.storage.files import StrPath
