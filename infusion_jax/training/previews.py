@@ -37,6 +37,9 @@ def draw(
   """
   folder = workdir / FOLDER
   folder.mkdir(exist_ok=True)
+  if isinstance(network, PeerNetwork):
+    _draw_peer(folder, network, weights, key, epoch)
+    return
   if clouds.are_points(network.image_shape):
     keys = jax.random.split(random.named(key, "preview"), _POINTS)
     states = _chains(sampling.markov_chain(network, weights), keys).states
@@ -44,10 +47,6 @@ def draw(
     plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
     return
   keys = jax.random.split(random.named(key, "preview"), _IMAGES)
-  if isinstance(network, PeerNetwork):
-    images = peers.pictures(network.peer, Trained.of(weights), keys, network.num_steps)
-    plots.save(folder / f"epoch_{epoch:05d}_samples.png", plots.grid(images))
-    return
   chains = _chains(sampling.markov_chain(network, weights), keys)
   grid = plots.grid(np.asarray(chains.means[-1]))
   plots.save(folder / f"epoch_{epoch:05d}_samples.png", grid)
@@ -56,6 +55,18 @@ def draw(
 
 
 _chains = jax.jit(sampling.chains)
+
+
+def _draw_peer(
+  folder: pathlib.Path, network: PeerNetwork, weights: Weights, key: Array, epoch: int
+) -> None:
+  """A grid of a rival method's pictures, or a cloud of its points."""
+  points = clouds.are_points(network.image_shape)
+  count = _POINTS if points else _IMAGES
+  keys = jax.random.split(random.named(key, "preview"), count)
+  images = peers.pictures(network.peer, Trained.of(weights), keys, network.num_steps)
+  picture = clouds.cloud(np.asarray(images)) if points else plots.grid(images)
+  plots.save(folder / f"epoch_{epoch:05d}_samples.png", picture)
 
 
 def parzen_estimate(
