@@ -3,7 +3,7 @@
     python -m experiments.compare --config=configs/compare/digits.py --workdir=DIR
 
 Expected time: minutes a method on 2 CPU cores.
-Expected result: results/compare/digits.
+Expected result: tables, a plot and grids of samples in DIR.
 """
 
 import ml_collections

@@ -4,7 +4,7 @@
         --config.base.data.source=idx --config.base.data.path=FOLDER
 
 Expected time: hours on 2 CPU cores.
-Expected result: results/compare/mnist.
+Expected result: not measured yet.
 """
 
 import ml_collections
