@@ -16,7 +16,7 @@ from infusion_jax.comparison.contestants import Contestant, contestant
 from infusion_jax.comparison.decoders import Annealing
 from infusion_jax.comparison.judge import REAL, Judge, Kept, Row, real_rows, rows
 from infusion_jax.comparison.rules import Rules
-from infusion_jax.config import Config, dotted_keys
+from infusion_jax.config import Config, dotted_keys, later_defaults, value_of
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import Parts
@@ -141,15 +141,20 @@ class Contest:
   def _measured(
     self, method: str, measure: Callable[[Kept], Iterator[Row]]
   ) -> list[Row]:
-    rules = {**dataclasses.asdict(self.rules), "methods": None, "calls": None}
-    config = {} if method == REAL else self.config_of(method).to_dict()
-    for key in dotted_keys("place"):
-      section, _, name = key.partition(".")
-      config.get(section, {}).pop(name, None)
-    # A run of this comparison, wherever its folder is.
-    config.get("train", {}).pop("init_from", None)
     parts = Parts(self.folder / ROWS_FILE)
-    return list(measure(Kept(parts, parts.key(method=method, rules=rules, run=config))))
+    return list(measure(Kept(parts, self.key(parts, method))))
+
+  def key(self, parts: Parts, method: str) -> str:
+    """Names the rows of a method by all that they depend on."""
+    rules = {**dataclasses.asdict(self.rules), "methods": None, "calls": None}
+    if method == REAL:
+      return parts.key(method=method, rules=rules)
+    config = self.config_of(method)
+    # Not where files are, a run of this comparison among them, nor later versions' keys.
+    left_out = {*dotted_keys("place"), *later_defaults(config), "train.init_from"}
+    names = [key for key in dotted_keys() if key not in left_out]
+    run = {name: value_of(config, name) for name in names}
+    return parts.key(method=method, rules=rules, run=run)
 
   def _classifier(self) -> Classifier:
     """The classifier of this data set, trained once."""
