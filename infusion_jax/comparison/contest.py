@@ -150,7 +150,7 @@ class Contest:
     if method == REAL:
       return parts.key(method=method, rules=rules)
     config = self.config_of(method)
-    # Not where files are, a run of this comparison among them, nor later versions' keys.
+    # Not where files are, another run of this comparison among them; nor new keys.
     left_out = {*dotted_keys("place"), *later_defaults(config), "train.init_from"}
     names = [key for key in dotted_keys() if key not in left_out]
     run = {name: value_of(config, name) for name in names}
