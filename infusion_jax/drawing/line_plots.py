@@ -70,10 +70,11 @@ def curves(
   axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
   handles = _draw_lines(axes, left, colors, "-")
   _set_style(axes, [*left.values(), *right.values()])
-  axes.set_ylim(*_limits([points.y for points in left.values()], clip_low_quantile))
-  axes.set_ylim(*ylim)
+  # Before the limits: those of a linear axis would stay.
   for axis in logarithmic:
     axes.set(**{f"{axis}scale": "log"})
+  axes.set_ylim(*_limits([points.y for points in left.values()], clip_low_quantile))
+  axes.set_ylim(*ylim)
   if right:
     twin = axes.twinx()
     twin.set_ylabel(secondary_label)

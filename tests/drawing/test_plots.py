@@ -428,3 +428,13 @@ def test_save_into_a_file_as_folder_is_a_users_mistake(tmp_path):
   (tmp_path / "file").write_bytes(b"")
   with pytest.raises(UserError, match="cannot write"):
     plots.save(tmp_path / "file" / "a.png", np.zeros((1, 1, 3), np.uint8))
+
+
+def test_logarithmic_axes_space_equal_ratios_equally():
+  """Three points in equal ratios lie on one straight line, from end to end."""
+  points = ([1, 10, 100], [1, 10, 100])
+  picture = line_plots.curves({"a": points}, "x", "y", logarithmic="xy")
+  blue = np.abs(picture.astype(int) - (0x00, 0x72, 0xB2)).sum(-1) < 30
+  rows, columns = np.nonzero(blue)
+  assert np.ptp(rows) > 0.7 * picture.shape[0]
+  assert abs(np.corrcoef(rows, columns)[0, 1]) > 0.999
