@@ -54,16 +54,16 @@ class Rules:
       if name != peers.OURS and name not in peers.METHODS:
         allowed = ", ".join([peers.OURS, *peers.METHODS])
         raise UserError(f"compare.methods names {name!r}; allowed are {allowed}")
-    if not self.calls or min(self.calls) < 1 or self.main_calls not in self.calls:
-      raise UserError(
-        f"compare.calls is {self.calls}; whole numbers of at least 1 are needed, and"
-        f" compare.main_calls = {self.main_calls} among them"
-      )
       origin = peers.ORIGINS.get(name)
       if origin and origin not in self.methods[: self.methods.index(name)]:
         raise UserError(
           f"compare.methods names {name!r}, which needs {origin!r} before"
         )
+    if not self.calls or min(self.calls) < 1 or self.main_calls not in self.calls:
+      raise UserError(
+        f"compare.calls is {self.calls}; whole numbers of at least 1 are needed, and"
+        f" compare.main_calls = {self.main_calls} among them"
+      )
     for name, least in _LEAST.items():
       if not least <= getattr(self, name) <= _MOST:
         raise UserError(
