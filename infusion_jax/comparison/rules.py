@@ -50,6 +50,8 @@ class Rules:
   seed: int = 0
 
   def __post_init__(self) -> None:
+    if not self.methods:
+      raise UserError("compare.methods is empty; at least one method is needed")
     for name in self.methods:
       if name != peers.OURS and name not in peers.METHODS:
         allowed = ", ".join([peers.OURS, *peers.METHODS])

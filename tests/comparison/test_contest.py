@@ -105,7 +105,13 @@ def test_tables_plot_and_grids_are_written(finished):
 
 @pytest.mark.parametrize(
   "changes",
-  [{"methods": ("vea",)}, {"calls": (1, 2)}, {"methods": ("reflow",)}, {"seed": -1}],
+  [
+    {"methods": ()},
+    {"methods": ("vea",)},
+    {"calls": (1, 2)},
+    {"methods": ("reflow",)},
+    {"seed": -1},
+  ],
 )
 def test_rules_that_cannot_be(changes):
   with pytest.raises(UserError, match=r"compare\."):
