@@ -15,7 +15,7 @@ from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.peers import METHODS
 
-METHODS_HERE = ("infusion", "denoising_autoencoder", "vae")
+METHODS_HERE = ("infusion", "vae")
 RULES = Rules(
   methods=METHODS_HERE,
   calls=(1, 3),
@@ -73,7 +73,6 @@ def test_every_method_has_its_rows(finished):
   }
   assert {("infusion", "chain", n, 20) for n in (1, 3)} <= pictures
   assert ("infusion", "chain", 3, 40) in pictures
-  assert {("denoising autoencoder", "walk", n, 20) for n in (1, 3)} <= pictures
   assert ("VAE", "decoder", 1, 40) in pictures and ("VAE", "decoder", 3, 40) not in (
     pictures
   )
