@@ -3,7 +3,7 @@
     python -m experiments.compare --config=configs/compare/digits.py --workdir=DIR
 
 Expected time: minutes a method on 2 CPU cores.
-Expected result: tables, a plot and grids of samples in DIR.
+Expected result: tables, a plot and grids of samples; results/compare/digits so far.
 """
 
 import ml_collections
