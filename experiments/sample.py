@@ -63,6 +63,13 @@ _SHOW = flags.DEFINE_enum(
   figures.SHOW,
   "States of a chain, or means of its transitions (default with --neighbors).",
 )
+_SCALE = flags.DEFINE_integer(
+  "scale",
+  None,
+  "Screen pixels a pixel of a picture; by default, images have 64 or a little more.",
+  lower_bound=1,
+  upper_bound=64,
+)
 _DATA_PATH = flags.DEFINE_string(
   "data_path", None, "Where the data set is now, if not where the run had it."
 )
@@ -78,6 +85,8 @@ def main(argv: list[str]) -> None:
   gif = (".gif",) if drawing else ()
   allowed = gif if _GIF.value else (".png", ".npz", *gif)
   outputs.check(out, allowed, folder=not drawing)
+  if _SCALE.value and not out.lower().endswith((".png", ".gif")):
+    raise UserError(f"--scale is {_SCALE.value}; it is for a .png or .gif, not {out!r}")
   count = (_write_chains if drawing else _write_images)(out)
   print(f"wrote {count} {'chains' if drawing else 'images'} to {out}")
 
@@ -139,7 +148,7 @@ def _write_images(out: str) -> int:
   elif clouds.are_points(trained.image_shape):
     plots.save(out, plots.grid(clouds.cloud(images)[None], scale=4))
   else:
-    plots.save(out, plots.grid(images))
+    plots.save(out, plots.grid(images, scale=_SCALE.value))
   return len(images)
 
 
@@ -149,9 +158,9 @@ def _write_chains(out: str) -> int:
   if out.lower().endswith(".npz"):
     outputs.save_arrays(out, frames.arrays())
   elif out.lower().endswith(".gif"):
-    files.save_bytes(out, frames.gif())
+    files.save_bytes(out, frames.gif(_SCALE.value))
   else:
-    plots.save(out, frames.strip())
+    plots.save(out, frames.strip(_SCALE.value))
   return len(frames.images)
 
 

@@ -16,6 +16,7 @@ LIBRARY = ROOT / "infusion_jax"
 ORDER = (
   "commands",
   "errors",
+  "terminal",
   "random",
   "gaussian",
   "schedules",

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from infusion_jax import chain, random, sampling
 from infusion_jax.chain import MarkovChain
@@ -24,6 +23,7 @@ from infusion_jax.likelihood import calibration
 from infusion_jax.model import Model, PeerModel
 from infusion_jax.networks import user_code
 from infusion_jax.storage import files
+from infusion_jax.terminal.counting import counter
 from infusion_jax.training import programs, signals
 from infusion_jax.training.state import make_recipe
 
@@ -105,8 +105,7 @@ class Session:
 
     To be called once that much is kept: the function stops when asked to.
     """
-    options = {"desc": what, "unit": unit, "disable": not self.progress}
-    with tqdm.tqdm(total=total, **options) as bar:
+    with counter(total, what, unit, shown=self.progress) as bar:
 
       def reached(done: int) -> None:
         bar.update(done - bar.n)

@@ -20,7 +20,7 @@ import numpy as np
 from infusion_jax import sampling
 from infusion_jax.chain import MarkovChain
 from infusion_jax.config import Config
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import clouds, plots
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.importance import Estimates
@@ -35,6 +35,8 @@ PyTree = Any
 BATCH = 64
 #: Pictures that a notebook shows of a model.
 _SHOWN = 16
+#: The same, of a model of points in the plane, which are one picture together.
+_POINTS = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,13 +68,16 @@ class Model:
       f"{self.config.model.name} of {self.network.num_steps} steps",
       f"images {height}x{width}x{channels}",
     ]
-    if "best_bound" in self.about:
+    if self.about.get("best_bound") is not None:
       facts.append(f"validation bound {self.about['best_bound']:.2f} nats per image")
     return f"Model({str(self.path)!r}: {', '.join(facts)})"
 
   def _repr_png_(self) -> bytes:
     """Some of its pictures, which notebooks show beside the line above."""
-    return plots.png(plots.grid(self.sample(jax.random.key(0), _SHOWN), columns=8))
+    points = clouds.are_points(self.image_shape)
+    images = self.sample(jax.random.key(0), _POINTS if points else _SHOWN)
+    images = clouds.cloud(images)[None] if points else images
+    return plots.png(plots.grid(images, columns=8))
 
   def _repr_html_(self) -> str:
     """The line, and the pictures beneath it."""

@@ -24,6 +24,7 @@ from infusion_jax.sweep import (
   ledger,
   overrides,
   ray_jobs,
+  result_files,
   tables,
 )
 from infusion_jax.sweep.ledger import Folder, Group, Job, Plan, SweepProtocol
@@ -83,12 +84,14 @@ def conduct(
     with connected, signals.asking() as asked:
       for job in _work(todo, ray, asked, say):
         done.append(job)
-        tables.write(folder, tables.collect(folder, plan.groups, protocol), protocol)
+        result_files.write(
+          folder, tables.collect(folder, plan.groups, protocol), protocol
+        )
       finished = [job for job in done if job.error is None]
       if asked() and len(finished) < len(todo):
         raise signals.Stopped("stopped; the groups in work have saved their state")
     rows = tables.collect(folder, plan.groups, protocol)
-    written = tables.write(folder, rows, protocol)
+    written = result_files.write(folder, rows, protocol)
   return Conducted(rows, written, [job for job in done if job.error])
 
 

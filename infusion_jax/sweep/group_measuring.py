@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from infusion_jax import likelihood, random
 from infusion_jax.datasets import Dataset
@@ -17,6 +16,7 @@ from infusion_jax.sampling import Weights
 from infusion_jax.storage import weights as stored
 from infusion_jax.sweep import vmapped
 from infusion_jax.sweep.ledger import SAMPLES_FILE, Folder, Job
+from infusion_jax.terminal.counting import counter
 from infusion_jax.training import signals
 from infusion_jax.training.state import Recipe, make_recipe
 
@@ -88,9 +88,7 @@ def _test_bounds(
   batch = max(1, recipe.batch_size // chunk)
   key = random.named(jax.random.key(protocol.seed), "chains")
   parts = []
-  with tqdm.tqdm(
-    total=len(images), desc="test bound", unit="image", disable=not job.progress
-  ) as bar:
+  with counter(len(images), "test bound", "image", shown=job.progress) as bar:
     batches = importance.batches(key, images, dataset.levels, 1, batch)
     for _, _, rows, keys, x in batches:
       if asked():

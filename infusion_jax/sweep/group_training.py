@@ -9,14 +9,12 @@ import contextlib
 import dataclasses
 import math
 import shutil
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from infusion_jax import random
 from infusion_jax.config import Config
@@ -81,6 +79,7 @@ class _Group(epochs.Training):
     self.group, self.dataset, self.sweep = group, dataset, folder
     self.recipe = make_recipe(config, dataset)
     self.rows = vmapped.filled_up(group.configs)
+    self.num_runs = len(self.rows)
     stack = vmapped.stack([make_run(row, dataset) for row in self.rows])
     mesh = vmapped.make_mesh(len(group.configs))
     together = vmapped.chosen_together(job.together)
@@ -168,7 +167,7 @@ class _Group(epochs.Training):
     state = self.program.end_epoch(state, jnp.asarray(bounds), np.int32(epoch))
     self._end_stalled(state, epoch)
     best = float(np.max(jax.device_get(state.best.bound)))
-    self.bar.set_postfix(epoch=epoch, training=len(self.active), best=f"{best:.1f}")
+    self.measured = {"training": f"{len(self.active)} runs", "best": f"{best:.2f}"}
     return state
 
   def _end_diverged(
@@ -212,10 +211,9 @@ class _Group(epochs.Training):
       return
     where = f" at step {failed_step}" if failed_step is not None else ""
     label = overrides.place(self.group.configs[index])
-    tqdm.tqdm.write(
+    self.log.say(
       f"run {run} ({label.panel}: {label.label}) {status} in epoch {epoch}{where};"
-      f" {len(self.active)} of the group's {len(self.ended)} runs go on",
-      file=sys.stderr,
+      f" {len(self.active)} of the group's {len(self.ended)} runs go on"
     )
 
   def save(self, state: TrainState, epoch: int) -> None:
@@ -232,7 +230,7 @@ class _Group(epochs.Training):
 
   def export(self, state: TrainState) -> list[Result]:
     """Writes every run's best weights with the batch statistics of the training set."""
-    self.bar.set_description("batch statistics")
+    self.log.doing("batch statistics")
     run = self.stack.run
     statistics = self.program.population_statistics(
       state.best.parameters,

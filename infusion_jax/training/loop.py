@@ -87,7 +87,7 @@ def fit(
     folder: the workdir; see `workdir.claim`.
     tensorboard: also write TensorBoard event files.
     wandb: also log to Weights & Biases.
-    progress: show a progress bar on stderr.
+    progress: show a bar where stderr is a terminal, not a line an epoch.
     mesh: devices that share every batch, see `devices.make_mesh`; no part of the
       run: it may go on on others. With several processes, each calls this alike.
 
@@ -285,8 +285,7 @@ class _SingleRun(epochs.Training):
       self.writer.write(step, epoch, split, values)
     bound = self._score(measured["validation"], epoch)
     state = program.end_epoch(state, bound, np.int32(epoch))
-    best = int(state.best.epoch)
-    self.bar.set_postfix(epoch=epoch, bound=f"{bound:.1f}", best=best)
+    self.note(measured["validation"], state.best)
     return state
 
   def _score(self, validation: dict[str, float], epoch: int) -> float:
@@ -309,7 +308,7 @@ class _SingleRun(epochs.Training):
     if state.average is not None:
       # The running statistics are those of the weights that are trained.
       statistics = self._population_statistics(state.average)
-    self.bar.set_description("Parzen")
+    self.log.doing("Parzen")
     current = Weights(state.current, statistics, self.run.infusion)
     weights, key = self._local((current, self.run.key))
     network, count = self.recipe.network, self.config.train.parzen_samples
@@ -319,7 +318,7 @@ class _SingleRun(epochs.Training):
       self.writer.write(int(state.step), epoch, "validation", values)
 
     hosts.on_first(measure)
-    self.bar.set_description("")
+    self.log.doing("")
 
   def _best_weights(self, state: TrainState, population: bool) -> Weights:
     """The best parameters with running statistics, or with the training set's."""
@@ -329,7 +328,7 @@ class _SingleRun(epochs.Training):
     return Weights(state.best.parameters, statistics, self.run.infusion)
 
   def _population_statistics(self, parameters: Parameters) -> PyTree:
-    self.bar.set_description("batch statistics")
+    self.log.doing("batch statistics")
     key = random.named(self.run.key, "population")
     return self.program.population_statistics(
       parameters, key, self.run.infusion, self.images

@@ -10,6 +10,7 @@ import numpy as np
 from infusion_jax import peers, pixels, random, sampling
 from infusion_jax.datasets import Dataset
 from infusion_jax.drawing import clouds, plots
+from infusion_jax.drawing.tiles import Picture
 from infusion_jax.metrics import parzen
 from infusion_jax.networks import Network
 from infusion_jax.peers import PeerNetwork, Trained
@@ -51,7 +52,7 @@ def draw(
   grid = plots.grid(np.asarray(chains.means[-1]))
   plots.save(folder / f"epoch_{epoch:05d}_samples.png", grid)
   rows = np.asarray(chains.means[:, :_CHAINS]).swapaxes(0, 1)
-  plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
+  plots.save(folder / f"epoch_{epoch:05d}_chains.png", _labelled(rows))
 
 
 _chains = jax.jit(sampling.chains)
@@ -67,6 +68,12 @@ def _draw_peer(
   images = peers.pictures(network.peer, Trained.of(weights), keys, network.num_steps)
   picture = clouds.cloud(np.asarray(images)) if points else plots.grid(images)
   plots.save(folder / f"epoch_{epoch:05d}_samples.png", picture)
+
+
+def _labelled(means: np.ndarray) -> Picture:
+  """Chains of means [R, T, H, W, C], one row each."""
+  labels = [f"mean {t + 1}" for t in range(means.shape[1])]
+  return plots.strip(means, column_labels=labels)
 
 
 def parzen_estimate(

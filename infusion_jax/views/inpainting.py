@@ -74,11 +74,16 @@ def complete(
 
 
 def panel(
-  originals: np.ndarray, found: Completions, levels: int, title: str = "test image"
+  originals: np.ndarray,
+  found: Completions,
+  levels: int,
+  title: str = "test image",
+  scale: int | None = None,
 ) -> Picture:
   """Draws images, where their chains started, and how these ended (figure 3.6)."""
   parts = (shown(part, levels) for part in (originals, *found))
-  return plots.inpainting(*parts, titles=(title, "start", "completions"))
+  titles = (title, "start", "completions")
+  return plots.inpainting(*parts, titles=titles, scale=scale)
 
 
 def part(name: str, image_shape: tuple[int, int, int]) -> np.ndarray:
