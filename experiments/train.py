@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
   user_code.run_named(config.model.name)
   workdir = pathlib.Path(_WORKDIR.value)
   mesh = devices.make_mesh(_num_devices(), config.train.batch_size)
-  dataset = datasets.from_config(config.data)
+  dataset = datasets.from_config(config.data, config.model.num_classes)
   try:
     outcome = loop.fit(
       config,

@@ -226,7 +226,7 @@ _FEW = 2.0
 def in_words(row: Mapping[str, Any]) -> str:
   """The protocol of a measurement, and what tells how sure it is, in a few words."""
   protocol, details = row["protocol"], row["details"]
-  facts = [f"{protocol['num_images']} images"]
+  facts = [f"{protocol['num_images']} images"] if "num_images" in protocol else []
   facts += [f"{protocol[k]} {n}" for k, n in _COUNTS.items() if k in protocol]
   if accuracy := protocol.get("extractor", {}).get("test_accuracy"):
     facts.append(f"classifier of accuracy {accuracy:.3f}")

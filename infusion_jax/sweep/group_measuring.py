@@ -83,6 +83,7 @@ def _test_bounds(
   """Lower bounds of test images under R models, [R, N] nats."""
   protocol = job.protocol
   images = dataset.test[: protocol.num_images or len(dataset.test)]
+  labels = dataset.labels_of("test")
   chunk = min(protocol.num_chains, _CHAIN_CHUNK)
   # As many chains at a time as training has.
   batch = max(1, recipe.batch_size // chunk)
@@ -90,13 +91,14 @@ def _test_bounds(
   parts = []
   with counter(len(images), "test bound", "image", shown=job.progress) as bar:
     batches = importance.batches(key, images, dataset.levels, 1, batch)
-    for _, _, rows, keys, x in batches:
+    for _, first, rows, keys, x in batches:
       if asked():
         raise signals.Stopped(
           f"stopped while measuring group {job.group.name}, whose training is saved"
         )
+      told = importance.labels_of_batch(labels, first, len(keys))
       found = measure(
-        keys, weights, x(), num_chains=protocol.num_chains, chunk_size=chunk
+        keys, weights, x(), told, num_chains=protocol.num_chains, chunk_size=chunk
       )
       parts.append(np.asarray(found)[:, :rows])
       bar.update(rows)

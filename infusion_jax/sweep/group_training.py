@@ -87,6 +87,10 @@ class _Group(epochs.Training):
     self.stack = stack._replace(run=self.program.place_run(stack.run))
     self.images = self.program.place_images(dataset.train)
     self.validation = self.program.place_images(dataset.validation)
+    self.labels = {
+      split: self.program.place_labels(dataset.labels_of(split))
+      for split in ("train", "validation")
+    }
     #: A `Result` for every run that no longer trains, else None.
     self.ended: list[Result | None] = [None] * len(group.configs)
 
@@ -125,8 +129,9 @@ class _Group(epochs.Training):
 
   def advance(self, state: TrainState, most: int) -> tuple[TrainState, int]:
     """Takes so many steps."""
-    size = jnp.asarray(most)
-    return self.program.train_steps(state, self.stack.run, self.images, size), most
+    size, labels = jnp.asarray(most), self.labels["train"]
+    run, images = self.stack.run, self.images
+    return self.program.train_steps(state, run, images, size, labels), most
 
   def over(self, state: TrainState, epoch: int) -> bool:
     """Whether no run trains any more."""
@@ -147,7 +152,8 @@ class _Group(epochs.Training):
     """Validates all runs, freezes those that end, keeps the others' best."""
     run = self.stack.run
     key = random.named(run.key, "validation")
-    terms = self.program.mean_terms(state.current, key, run.infusion, self.validation)
+    rows = self.validation, self.labels["validation"]
+    terms = self.program.mean_terms(state.current, key, run.infusion, *rows)
     bounds, totals, failed = jax.device_get(
       (terms["bound"], state.totals, state.failed)
     )
@@ -237,6 +243,7 @@ class _Group(epochs.Training):
       random.named(run.key, "population"),
       run.infusion,
       self.images,
+      self.labels["train"],
     )
     parameters, statistics = jax.device_get((state.best.parameters, statistics))
     results = [result for result in self.ended if result is not None]

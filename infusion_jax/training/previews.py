@@ -48,11 +48,21 @@ def draw(
     plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
     return
   keys = jax.random.split(random.named(key, "preview"), _IMAGES)
-  chains = _chains(sampling.markov_chain(network, weights), keys)
+  markov = sampling.given(
+    sampling.markov_chain(network, weights), _preview_labels(network)
+  )
+  chains = _chains(markov, keys)
   grid = plots.grid(np.asarray(chains.means[-1]))
   plots.save(folder / f"epoch_{epoch:05d}_samples.png", grid)
   rows = np.asarray(chains.means[:, :_CHAINS]).swapaxes(0, 1)
   plots.save(folder / f"epoch_{epoch:05d}_chains.png", _labelled(rows))
+
+
+def _preview_labels(network: Network) -> Array | None:
+  """All labels in turn, if there are any: [_IMAGES]."""
+  if not network.num_classes:
+    return None
+  return jnp.arange(_IMAGES) % network.num_classes
 
 
 _chains = jax.jit(sampling.chains)

@@ -71,6 +71,7 @@ def model_chains(
   num_steps: int | None = None,
   show: str = "states",
   mean: bool = True,
+  **condition: Any,
 ) -> Frames:
   """Model chains, one per key (figures 3.1, A.2, A.3b, A.4b).
 
@@ -81,14 +82,15 @@ def model_chains(
     show: "states" shows z^(0) ... z^(T-1) and the picture, "means" those of
       p^(1) ... p^(T) (figure 3.5).
     mean: the picture is the mean of p^(T); False draws from it.
+    **condition: `label` and `guidance`, see `Model.sample`.
 
   Returns:
     The chains, T + 1 frames for states, T for means.
   """
-  chains = model.chain(keys, num_steps=num_steps)
+  chains = model.chain(keys, num_steps=num_steps, **condition)
   if mean:
     return _frames(chains, chains.means[:, -1], show)
-  last = model.sample(keys, num_steps=num_steps, mean=False)
+  last = model.sample(keys, num_steps=num_steps, mean=False, **condition)
   return _frames(chains, last, show, f"t = {chains.means.shape[1]}")
 
 

@@ -720,6 +720,58 @@ OTHERS = [
     (":spiral", "'spiral'; allowed are checkerboard, rings, two_moons"),
     (" --config.data.name=spiral", "'spiral'; source 'points' has"),
     (" --config.data.path=x", "reads no path"),
+    (" --config.model.num_classes=1", "num_classes is 1; the labels of two_moons"),
+    (" --config.model.num_classes=-1", "num_classes is -1"),
+    (" --config.train.label_dropout=1.5", "label_dropout is 1.5"),
+  ),
+  *_of(
+    "train",
+    "--workdir={out} --noprogress --config=configs/tfd.py:mat",
+    (
+      "--config.data.path={files}/sound.mat --config.model.num_classes=7",
+      "sources that know labels are",
+    ),
+  ),
+  *_of(
+    "sample",
+    "--workdir={run}",
+    ("--label=3", "has no classes"),
+    ("--label=all", "has no classes"),
+    ("--label=three", "'three'"),
+    ("--guidance=2", "--guidance needs --label"),
+    ("--label=3 --guidance=-1", "guidance", "-1"),
+    ("--label=3 --infuse=test:0", "--label", "--infuse"),
+  ),
+  *_of(
+    "evaluate",
+    "--workdir={run}",
+    ("--metrics=classes", "model with classes"),
+    ("--metrics=agreement", "classes"),
+  ),
+  *_of(
+    "restore",
+    "--workdir={run}",
+    ("", "task"),
+    ("--task=sharpen", "sharpen", "superres"),
+    ("--task=superres --factor=3", "factor is 3; it must divide"),
+    ("--task=superres --factor=1", "factor"),
+    ("--task=colour", "1 channels"),
+    ("--task=superres --images=exam:1", "'exam:1'"),
+    ("--task=superres --out={files}/x.gif", r"x\.gif"),
+    ("--task=inpaint --keep=middle", "keep", "middle"),
+  ),
+  *_of(
+    "train",
+    "--workdir={out} --noprogress --config=configs/digits.py",
+    ("--config.chain.states=cauchy", "'cauchy'; allowed are gaussian, bernoulli"),
+    ("--config.chain.states=bernoulli", "pixels of digits are no bits"),
+    ("--config.data.binarize=dither", "'dither'; allowed are threshold, sampled"),
+    ("--config.data.binarize=threshold", "pixels of digits are bits"),
+    (
+      "--config.chain.states=bernoulli --config.data.binarize=threshold"
+      " --config.train.objective=lower_bound",
+      "no gradient flows",
+    ),
   ),
 ]
 

@@ -332,7 +332,7 @@ def test_the_estimated_memory_is_that_of_the_program(objective):
   program = vmapped.compiled(recipe, stack.axes, None)
   state = jax.eval_shape(program.initial_state, stack.keys)
   compiled = program.train_steps.lower(
-    state, stack.run, jnp.asarray(DATA.train), jnp.asarray(1)
+    state, stack.run, jnp.asarray(DATA.train), jnp.asarray(1), None
   ).compile()
   used = compiled.memory_analysis()
   real = used.argument_size_in_bytes + used.temp_size_in_bytes
