@@ -13,7 +13,8 @@ from infusion_jax.training import devices
 def check_fits(config: Config, dataset: Dataset) -> None:
   """Raises UserError where a run does not fit its data.
 
-  A batch may be too large, labels may be missing, or states of another kind than pixels.
+  A batch may be too large, labels may be missing, states may be of another kind than
+  the pixels.
   """
   if config.train.batch_size > len(dataset.train):
     raise UserError(
