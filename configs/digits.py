@@ -11,7 +11,8 @@ steps than trained with:
 
   python -m experiments.sample --workdir=runs/digits --num_steps=20
 
-Variant --config=configs/digits.py:smoke: one epoch of a small network, in seconds.
+Variants: --config=configs/digits.py:smoke, one epoch of a small network, in seconds;
+:labels, a model that is told which digit to draw (experiments.sample --label=3).
 """
 
 import ml_collections
@@ -20,7 +21,7 @@ from configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-  chosen = base.variants(variant, "smoke")
+  chosen = base.variants(variant, "smoke", "labels")
   config = base.get_config()
   config.data.name = "digits"
   config.data.source = "sklearn"
@@ -33,6 +34,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   # An epoch takes less time than saving one.
   config.train.checkpoint_every = 10
   config.train.preview_every = 50
+  if "labels" in chosen:
+    config.model.num_classes = 10
   if "smoke" in chosen:
     base.smoke(config)
     config.model.hidden_sizes = (64, 64)

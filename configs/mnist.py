@@ -15,7 +15,8 @@ ends with a validation bound of 796 nats (statistics of each mini-batch) and a t
 bound of 912 +- 16 nats (statistics of the training set; 1,000 images, 50 chains).
 On 2 CPU cores an epoch of it takes one to a few minutes, T = 15 three times as long.
 
-Variant --config=configs/mnist.py:smoke: one epoch of a small network on 2,000 images.
+Variants: --config=configs/mnist.py:smoke, one epoch of a small network on 2,000
+images; :labels, a model that is told which digit to draw (sample --label=3).
 """
 
 import ml_collections
@@ -24,7 +25,7 @@ from configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-  chosen = base.variants(variant, "smoke")
+  chosen = base.variants(variant, "smoke", "labels")
   config = base.get_config()
   config.data.name = "mnist"
   config.data.source = "tfds"
@@ -33,6 +34,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   config.chain.omega = 0.01
   config.train.batch_size = 128
   config.train.num_epochs = 300
+  if "labels" in chosen:
+    config.model.num_classes = 10
   if "smoke" in chosen:
     base.smoke(config)
     config.model.hidden_sizes = (64, 64)

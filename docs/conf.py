@@ -43,7 +43,8 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = "infusion_jax"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"

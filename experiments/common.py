@@ -38,10 +38,10 @@ def run(main: Callable[[list[str]], None]) -> None:
   logging.set_verbosity(logging.WARNING)
   if "code" not in flags.FLAGS:
     flags.DEFINE_list("code", [], _CODE)
-  app.run(_guarded(main), flags_parser=_parse_flags)
+  app.run(_guarded(main), flags_parser=parse_flags)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; whatever is wrong with them is told in one sentence."""
   if {"-h", "--help", "-help"} & set(argv[1:]):
     _help(argv)

@@ -51,7 +51,9 @@ _REFERENCES = flags.DEFINE_bool(
   " Gaussian with all covariances) or, for parzen, real images instead of samples.",
 )
 _DATA_PATH = flags.DEFINE_string("data_path", None, "Where the data are, if moved.")
-_PROGRESS = flags.DEFINE_bool("progress", True, "Show progress bars on stderr.")
+_PROGRESS = flags.DEFINE_bool(
+  "progress", True, "Bars on stderr, if it is a terminal; else lines."
+)
 _PROTOCOL = common.dataclass_flags(Protocol)
 flags.adopt_module_key_flags(common)
 

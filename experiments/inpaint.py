@@ -49,6 +49,13 @@ _OUT = flags.DEFINE_string(
   "A .png, or a .npz of originals, known, starts and images; default"
   " WORKDIR/inpaint.png.",
 )
+_SCALE = flags.DEFINE_integer(
+  "scale",
+  None,
+  "Screen pixels a pixel of a picture; by default, images have 64 or a little more.",
+  lower_bound=1,
+  upper_bound=64,
+)
 _DATA_PATH = flags.DEFINE_string(
   "data_path", None, "Where the data set is now, if not where the run had it."
 )
@@ -61,6 +68,8 @@ def main(argv: list[str]) -> None:
   _check_flags()
   out = _OUT.value or str(model.locate(_WORKDIR.value)[0] / "inpaint.png")
   outputs.check(out, (".png", ".npz"))
+  if _SCALE.value and not out.lower().endswith(".png"):
+    raise UserError(f"--scale is {_SCALE.value}; it is for a .png, not {out!r}")
   trained = model.load(_WORKDIR.value)
   numbers, originals = _originals(trained)
   known = _known(trained)
@@ -78,7 +87,9 @@ def main(argv: list[str]) -> None:
     outputs.save_arrays(out, arrays)
   else:
     title = "image" if _FILE.value else f"{_IMAGES.value.partition(':')[0]} image"
-    plots.save(out, inpainting.panel(originals, found, trained.levels, title))
+    levels = trained.levels
+    picture = inpainting.panel(originals, found, levels, title, _SCALE.value)
+    plots.save(out, picture)
   print(f"wrote {_RESTARTS.value} completions of {len(originals)} images to {out}")
 
 

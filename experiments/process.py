@@ -55,6 +55,7 @@ class Lasting:
 def begin() -> None:
   """Makes streams last, and Ctrl-C end the process in silence with code 130."""
   _open_closed_descriptors()
+  _quieten_libraries()
   sys.stdout = Lasting(sys.stdout or _nowhere(1))
   sys.stderr = Lasting(sys.stderr or _nowhere(2))
   # Of a process that was started to ignore Ctrl-C, the handler is another.
@@ -78,6 +79,12 @@ def interruptible() -> Iterator[None]:
 def _end(number: int, frame: types.FrameType | None) -> None:
   del frame
   os._exit(AT_ONCE + number)
+
+
+def _quieten_libraries() -> None:
+  """The TPU's library then tells errors alone, unless the user asks for more."""
+  for name in ("TPU_MIN_LOG_LEVEL", "TPU_STDERR_LOG_LEVEL"):
+    os.environ.setdefault(name, "2")
 
 
 def _open_closed_descriptors() -> None:

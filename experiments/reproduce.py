@@ -51,7 +51,9 @@ _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Print what there is to do and its cost, and do nothing."
 )
 _INDEX_ONLY = flags.DEFINE_bool("index_only", False, "Only make OUT/README.md anew.")
-_PROGRESS = flags.DEFINE_bool("progress", True, "Show progress bars on stderr.")
+_PROGRESS = flags.DEFINE_bool(
+  "progress", True, "Bars on stderr, if it is a terminal; else lines."
+)
 
 
 def main(argv: list[str]) -> None:

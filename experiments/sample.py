@@ -7,6 +7,8 @@
   python -m experiments.sample --workdir=DIR --infuse=test:3 --checkpoints=all
                                                --num_steps=30         # figure 3.2
   python -m experiments.sample --workdir=DIR --neighbors --num_steps=30  # figure 3.5
+  python -m experiments.sample --workdir=DIR --label=3 --guidance=2      # one class
+  python -m experiments.sample --workdir=DIR --label=all --seeds=0-7     # a row a class
 
 Image i depends on the model and on seed i alone, never on the other seeds.
 """
@@ -63,6 +65,27 @@ _SHOW = flags.DEFINE_enum(
   figures.SHOW,
   "States of a chain, or means of its transitions (default with --neighbors).",
 )
+_SCALE = flags.DEFINE_integer(
+  "scale",
+  None,
+  "Screen pixels a pixel of a picture; by default, images have 64 or a little more.",
+  lower_bound=1,
+  upper_bound=64,
+)
+_LABEL = flags.DEFINE_string(
+  "label",
+  None,
+  "Of a model with classes: the label of all images, as 3; or several, as 0-9 or all,"
+  " with a row of images each.",
+)
+_GUIDANCE = flags.DEFINE_float(
+  "guidance",
+  None,
+  "How much the label counts: 1, as without this flag, is the conditional model, 2"
+  " exaggerates, 0 ignores it.",
+  lower_bound=0.0,
+  upper_bound=1000.0,
+)
 _DATA_PATH = flags.DEFINE_string(
   "data_path", None, "Where the data set is now, if not where the run had it."
 )
@@ -78,6 +101,8 @@ def main(argv: list[str]) -> None:
   gif = (".gif",) if drawing else ()
   allowed = gif if _GIF.value else (".png", ".npz", *gif)
   outputs.check(out, allowed, folder=not drawing)
+  if _SCALE.value and not out.lower().endswith((".png", ".gif")):
+    raise UserError(f"--scale is {_SCALE.value}; it is for a .png or .gif, not {out!r}")
   count = (_write_chains if drawing else _write_images)(out)
   print(f"wrote {count} {'chains' if drawing else 'images'} to {out}")
 
@@ -89,10 +114,16 @@ def _check_flags() -> None:
     ("infuse", "sample"),
     ("infuse", "neighbors"),
     ("gif", "neighbors"),
+    ("label", "infuse"),
+    ("guidance", "infuse"),
   ):
     if flags.FLAGS[one].value and flags.FLAGS[other].value:
       raise UserError(f"--{one} does not go with --{other}; give one of them")
   numbers = _infuse()[1] if _INFUSE.value else _seeds()
+  if _GUIDANCE.value is not None and _LABEL.value is None:
+    raise UserError("--guidance needs --label; it says how much the label counts")
+  if _LABEL.value not in (None, "all"):
+    selection.parse_numbers(_LABEL.value, "label")
   if _CHECKPOINTS.value and (not _INFUSE.value or len(numbers) > 1):
     raise UserError("--checkpoints needs --infuse of one image, such as test:3")
   if _CHECKPOINTS.value not in (None, "all"):
@@ -125,13 +156,32 @@ def _infuse() -> tuple[str, list[int]]:
 
 
 def _sampling() -> dict[str, Any]:
-  return {"num_steps": _NUM_STEPS.value, "mean": _MEAN.value and not _SAMPLE.value}
+  return {
+    "num_steps": _NUM_STEPS.value,
+    "mean": _MEAN.value and not _SAMPLE.value,
+    "guidance": _GUIDANCE.value,
+  }
+
+
+def _labels(trained: Model) -> list[int]:
+  """The labels that --label asks for; none where it does not."""
+  if _LABEL.value is None:
+    return []
+  if _LABEL.value == "all":
+    if not trained.num_classes:
+      raise UserError(f"--label is 'all'; the model in {trained.path} has no classes")
+    return list(range(trained.num_classes))
+  return selection.parse_numbers(_LABEL.value, "label")
 
 
 def _write_images(out: str) -> int:
   seeds = _seeds()
   trained = model.load(_WORKDIR.value)
-  images = trained.sample(selection.keys(seeds), **_sampling())
+  labels = _labels(trained)
+  if len(labels) > 1:
+    return _write_classes(out, trained, labels, seeds)
+  label = labels[0] if labels else None
+  images = trained.sample(selection.keys(seeds), label=label, **_sampling())
   if outputs.is_folder(out):
     outputs.save_folder(out, images, seeds)
   elif out.lower().endswith(".npz"):
@@ -139,8 +189,29 @@ def _write_images(out: str) -> int:
   elif clouds.are_points(trained.image_shape):
     plots.save(out, plots.grid(clouds.cloud(images)[None], scale=4))
   else:
-    plots.save(out, plots.grid(images))
+    plots.save(out, plots.grid(images, scale=_SCALE.value))
   return len(images)
+
+
+def _write_classes(
+  out: str, trained: Model, labels: list[int], seeds: list[int]
+) -> int:
+  """A row of images for each label, the same seeds in all rows."""
+  outputs.check(out, (".png", ".npz"))
+  rows = np.stack(
+    [
+      trained.sample(selection.keys(seeds), label=label, **_sampling())
+      for label in labels
+    ]
+  )
+  if out.lower().endswith(".npz"):
+    arrays = {"images": rows, "seeds": np.array(seeds), "labels": np.array(labels)}
+    outputs.save_arrays(out, arrays)
+  else:
+    plots.save(
+      out, plots.strip(rows, row_labels=[f"label {label}" for label in labels])
+    )
+  return len(labels) * len(seeds)
 
 
 def _write_chains(out: str) -> int:
@@ -149,9 +220,9 @@ def _write_chains(out: str) -> int:
   if out.lower().endswith(".npz"):
     outputs.save_arrays(out, frames.arrays())
   elif out.lower().endswith(".gif"):
-    files.save_bytes(out, frames.gif())
+    files.save_bytes(out, frames.gif(_SCALE.value))
   else:
-    plots.save(out, frames.strip())
+    plots.save(out, frames.strip(_SCALE.value))
   return len(frames.images)
 
 
@@ -160,8 +231,15 @@ def _chains(trained: Model) -> Frames:
   # Data first: if they cannot be read, that should not come as a surprise later.
   dataset = _dataset(trained) if _NEIGHBORS.value else None
   show = _SHOW.value or ("means" if _NEIGHBORS.value else "states")
+  labels = _labels(trained)
+  if len(labels) > 1:
+    raise UserError(f"--label is {_LABEL.value!r}; chains take one label")
   frames = figures.model_chains(
-    trained, selection.keys(seeds), show=show, **_sampling()
+    trained,
+    selection.keys(seeds),
+    show=show,
+    label=labels[0] if labels else None,
+    **_sampling(),
   )
   frames = dataclasses.replace(frames, rows=[f"seed {seed}" for seed in seeds])
   if dataset is None:

@@ -59,7 +59,8 @@ def load_dataset(model: Model, path: str | None = None) -> Dataset:
     UserError: it cannot be read, or its images are of another size.
   """
   data = model.config.data
-  dataset = datasets.from_config(dataclasses.replace(data, path=path or data.path))
+  data = dataclasses.replace(data, path=path or data.path)
+  dataset = datasets.from_config(data, model.num_classes)
   if dataset.image_shape != model.image_shape:
     raise UserError(
       f"data set {dataset.name} has images of shape {dataset.image_shape}; the model"

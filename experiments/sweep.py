@@ -41,7 +41,9 @@ _MEMORY_GB = flags.DEFINE_float(
 _ENGINE = flags.DEFINE_enum(
   "engine", "here", ["here", "ray"], "Groups one after another, or as jobs on Ray."
 )
-_PROGRESS = flags.DEFINE_bool("progress", True, "Show progress bars on stderr.")
+_PROGRESS = flags.DEFINE_bool(
+  "progress", True, "Bars on stderr, if it is a terminal; else lines."
+)
 _TOGETHER = flags.DEFINE_integer(
   "together",
   None,

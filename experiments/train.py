@@ -34,7 +34,9 @@ _WANDB = flags.DEFINE_bool(
   "Also log to Weights & Biases (needs wandb; WANDB_PROJECT, WANDB_MODE=offline and its"
   " other variables hold).",
 )
-_PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar on stderr.")
+_PROGRESS = flags.DEFINE_bool(
+  "progress", True, "A bar on stderr, if it is a terminal; else a line an epoch."
+)
 _DEBUG_NANS = flags.DEFINE_bool(
   "debug_nans",
   False,
@@ -68,7 +70,7 @@ def main(argv: list[str]) -> None:
   user_code.run_named(config.model.name)
   workdir = pathlib.Path(_WORKDIR.value)
   mesh = devices.make_mesh(_num_devices(), config.train.batch_size)
-  dataset = datasets.from_config(config.data)
+  dataset = datasets.from_config(config.data, config.model.num_classes)
   try:
     outcome = loop.fit(
       config,

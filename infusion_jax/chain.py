@@ -14,7 +14,7 @@ picture, a draw from it the sample). Rates alpha^(0) ... alpha^(T-1), draws and
 transitions line up: one of each per scan step, and no step is special.
 
 This module knows no network. An operator is any function `(shared, step, z) ->
-(Gaussian, report)`, where `shared` are the weights of all steps, `step` is one row
+(distribution, report)`, where `shared` are the weights of all steps, `step` is one row
 of whatever differs from step to step (`Step`) and `report` is its own business. A
 transition is an operator with its weights, `Partial(operator, shared)`. What a draw
 needs beside the distribution (a key; a key and a rate; the noise itself) is scanned
@@ -32,10 +32,11 @@ import numpy as np
 from jax.tree_util import Partial
 
 from infusion_jax import gaussian, random
-from infusion_jax.gaussian import Draw, Gaussian, mixture_sample, sample
+from infusion_jax.gaussian import Distribution, Draw, Gaussian
 
 Array = jax.Array
 PyTree = Any
+Answer = tuple[Distribution, PyTree]
 
 _PRIOR_CHUNK = 1024
 
@@ -56,12 +57,12 @@ class Infusion(NamedTuple):
   """What turns an image into an infusion chain, besides the transition.
 
   Attributes:
-    prior: p^(0), mean and variance [H, W, C].
+    prior: p^(0) over [H, W, C]; its type is that of all states.
     rates: alpha^(0) ... alpha^(T-1), [T].
     target_variance: variance of the narrow Gaussian around the image, scalar.
   """
 
-  prior: Gaussian
+  prior: Distribution
   rates: Array
   target_variance: Array | float
 
@@ -83,14 +84,14 @@ class Step(NamedTuple):
 class Operator(Protocol):
   """The transition operator p^(t)(. | z) as a function of its weights."""
 
-  def __call__(self, shared: PyTree, step: Any, z: Array) -> tuple[Gaussian, PyTree]:
+  def __call__(self, shared: PyTree, step: Any, z: Array) -> Answer:
     """Maps states [B, H, W, C] to the next distribution and a report."""
 
 
 class Transition(Protocol):
   """An operator with its weights: one step of the chain."""
 
-  def __call__(self, step: Any, z: Array) -> tuple[Gaussian, PyTree]:
+  def __call__(self, step: Any, z: Array) -> Answer:
     """Maps states [B, H, W, C] to the next distribution and a report."""
 
 
@@ -131,13 +132,13 @@ class MarkovChain:
     return length(self.steps)
 
   @property
-  def prior(self) -> Gaussian:
-    """p^(0), mean and variance [H, W, C]."""
+  def prior(self) -> Distribution:
+    """p^(0) over [H, W, C]."""
     return self.infusion.prior
 
   def log_output(self, x: Array, prediction: Gaussian) -> Array:
     """log p^(T)(x | z^(T-1)), [B] nats, of images x [B, H, W, C]."""
-    return gaussian.per_image(gaussian.log_output(x, prediction, self.levels))
+    return gaussian.per_image(prediction.log_output(x, self.levels))
 
   def with_rates(self, rates: Array) -> "MarkovChain":
     """The same chain with the infusion rates [T] of another proposal."""
@@ -148,7 +149,7 @@ class MarkovChain:
 class Drawer(Protocol):
   """How a state is drawn from the distribution at hand."""
 
-  def __call__(self, inputs: Any, p: Gaussian) -> Draw:
+  def __call__(self, inputs: Any, p: Distribution) -> Draw:
     """Draws [B, H, W, C] states from this step's row of `run`'s inputs."""
 
 
@@ -165,11 +166,11 @@ class Visit(NamedTuple):
     report: the transition's report.
   """
 
-  before: Gaussian
+  before: Distribution
   inputs: PyTree
   state: Array
   mask: Array | None
-  after: Gaussian
+  after: Distribution
   step: PyTree
   report: PyTree
 
@@ -184,14 +185,14 @@ class Result(NamedTuple):
       (None if not asked for; nothing is stored then).
   """
 
-  prediction: Gaussian
+  prediction: Distribution
   total: PyTree
   trace: PyTree
 
 
 def run(
   inputs: PyTree,
-  start: Gaussian,
+  start: Distribution,
   transition: Transition,
   steps: PyTree,
   draw: Drawer,
@@ -305,9 +306,9 @@ def _run(
   return run(inputs, start, markov.transition, steps, draw, unroll=unroll, **options)
 
 
-def from_model(key: Array, p: Gaussian) -> Draw:
+def from_model(key: Array, p: Distribution) -> Draw:
   """The model chain's draw: z ~ p."""
-  return Draw(sample(key, p), None)
+  return Draw(p.draw(key), None)
 
 
 def from_noise(noise: Array, p: Gaussian) -> Draw:
@@ -325,9 +326,9 @@ def infusing(target: Array, target_variance: float) -> Drawer:
     target_variance: variance of the narrow Gaussian around x (1e-4).
   """
 
-  def draw(inputs: tuple[Array, Array], p: Gaussian) -> Draw:
+  def draw(inputs: tuple[Array, Array], p: Distribution) -> Draw:
     key, rate = inputs
-    return mixture_sample(key, p, target, rate, target_variance)
+    return p.mixture_draw(key, target, rate, target_variance)
 
   return draw
 
@@ -340,8 +341,8 @@ def clamping(image: Array, known: Array) -> Drawer:
     known: [B, H, W, 1] or broadcastable, True where a pixel is known.
   """
 
-  def draw(key: Array, p: Gaussian) -> Draw:
-    return Draw(jnp.where(known, image, sample(key, p)), known)
+  def draw(key: Array, p: Distribution) -> Draw:
+    return Draw(jnp.where(known, image, p.draw(key)), known)
 
   return draw
 
@@ -375,7 +376,7 @@ def fit_prior(images: np.ndarray, scale: float, floor: float) -> Gaussian:
   )
 
 
-def repeat_for_batch(p: Gaussian, batch_size: int) -> Gaussian:
+def repeat_for_batch(p: Distribution, batch_size: int) -> Distribution:
   """The prior [H, W, C] as the start of a batch of chains, [B, H, W, C]."""
   return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch_size, *leaf.shape)), p)
 

@@ -15,6 +15,8 @@ from typing import Any
 from infusion_jax import objectives
 from infusion_jax.errors import UserError
 
+#: `chain.states` of bits.
+BITS = "bernoulli"
 #: Wider layers are typing errors: one weight matrix of them fills a machine.
 _WIDEST = 1_000_000
 
@@ -56,8 +58,7 @@ class DataConfig:
 
   Attributes:
     name: what to call the data set.
-    source: the reader: "sklearn", "tfds", "idx", "npz", "images", "mat" or "points"
-      (made, not read: "two_moons", "rings", "checkerboard").
+    source: the reader: "sklearn", "tfds", "idx", "npz", "images", "mat" or "points".
     path: file or folder, for sources that read one.
     cache_dir: folder for decoded arrays; empty: the user's cache folder.
     crop: side in pixels of the square cut from the middle of every picture
@@ -69,6 +70,8 @@ class DataConfig:
     bad_pictures: pictures that cannot be read "fail" or are left out, "skip"
       ("images" only).
     fold: which of the official folds, 1 to 5 ("mat" only).
+    binarize: makes bits of pixels: "threshold" at half of the levels, or "sampled":
+      the pixel is the probability of a 1, drawn from a fixed seed; empty: no bits.
     max_images: at most so many training images and a fifth as many validation and
       test images each, the first ones; 0: all.
   """
@@ -84,9 +87,11 @@ class DataConfig:
   bad_pictures: str = "fail"
   fold: int = 1
   max_images: int = 0
+  binarize: str = _later("")
 
   def __post_init__(self) -> None:
     _one_of("data.fit", self.fit, ("crop", "stretch"))
+    _one_of("data.binarize", self.binarize or "sampled", ("threshold", "sampled"))
     _one_of("data.bad_pictures", self.bad_pictures, ("fail", "skip"))
     _in_range("data.crop", self.crop, 0, 16_384)
     _in_range("data.size", self.size, 0, 16_384)
@@ -109,6 +114,7 @@ class ModelConfig:
       net has seen ("conv").
     blocks: residual blocks per level, down and up each ("unet").
     groups: of the group norms ("unet").
+    num_classes: labels 0 ... num_classes - 1 that the network is told; 0: none.
   """
 
   name: str = "mlp"
@@ -119,6 +125,7 @@ class ModelConfig:
   encoder: str = "flat"
   blocks: int = 1
   groups: int = 8
+  num_classes: int = _later(0)
 
   def __post_init__(self) -> None:
     _one_of("model.dtype", self.dtype, ("float32", "bfloat16"))
@@ -126,6 +133,7 @@ class ModelConfig:
     _in_range("model.kernel_size", self.kernel_size, 2, 31)
     _in_range("model.blocks", self.blocks, 1, 100)
     _in_range("model.groups", self.groups, 1, 10_000)
+    _in_range("model.num_classes", self.num_classes, 0, 100_000)
     if any(not 1 <= size <= _WIDEST for size in self.hidden_sizes):
       raise UserError(
         f"model.hidden_sizes is {self.hidden_sizes}; every layer needs 1 to"
@@ -152,6 +160,7 @@ class ChainConfig:
     variance_floor: epsilon of the variance head.
     target_variance: variance of the narrow Gaussian around the target.
     prior_floor: added to the variances of the prior.
+    states: "gaussian", or "bernoulli" for data of bits, trained by denoising.
     unroll: steps per iteration of the compiled loop; 0: one. What is chosen by the
       device is how convolutions are computed, see `networks.layers`.
   """
@@ -166,8 +175,10 @@ class ChainConfig:
   target_variance: float = _key(1e-4, "numbers")
   prior_floor: float = _key(1e-5, "numbers")
   unroll: int = 0
+  states: str = _later("gaussian")
 
   def __post_init__(self) -> None:
+    _one_of("chain.states", self.states, ("gaussian", BITS))
     _in_range("chain.num_steps", self.num_steps, 1, 10_000)
     _in_range("chain.unroll", self.unroll, 0, 10_000)
     _in_range("chain.alpha0", self.alpha0, 0.0, 1.0)
@@ -191,6 +202,7 @@ class TrainConfig:
       (`objectives.CRITERIA`).
     method: "infusion", or a rival that is trained instead (`peers.METHODS`).
     bound_weight: of hybrid: how much the lower bound counts beside denoising.
+    label_dropout: how often an image is trained without its label.
     bound_means: of hybrid: "constant": the bound teaches variances alone; "learned".
     num_chains: of importance_weighted: infusion chains an image.
     score_free: of all but denoising: the gradient without the score of q, whose mean
@@ -241,6 +253,7 @@ class TrainConfig:
   num_chains: int = _later(5)
   score_free: bool = _later(False)
   method: str = _later("infusion")
+  label_dropout: float = _later(0.1)
 
   def __post_init__(self) -> None:
     _one_of("train.objective", self.objective, tuple(objectives.CRITERIA))
@@ -248,6 +261,7 @@ class TrainConfig:
     _one_of("train.bound_means", self.bound_means, ("constant", "learned"))
     _in_range("train.bound_weight", self.bound_weight, 0.0, 1e6)
     _in_range("train.num_chains", self.num_chains, 1, 10_000)
+    _in_range("train.label_dropout", self.label_dropout, 0.0, 1.0)
     _one_of("train.likelihood", self.likelihood, ("density", "discrete"))
     _one_of("train.decay", self.decay, ("constant", "cosine"))
     # Batch statistics of a single image are no statistics.
@@ -259,14 +273,8 @@ class TrainConfig:
     _in_range("train.seed", self.seed, 0, 2**32 - 1)
     _in_range("train.checkpoint_every", self.checkpoint_every, 1, 1_000_000)
     _in_range("train.parzen_samples", self.parzen_samples, 1, 1_000_000_000)
-    whole = (
-      "patience",
-      "monitor_images",
-      "keep_every",
-      "preview_every",
-      "parzen_every",
-    )
-    for name in whole:
+    whole = "patience monitor_images keep_every preview_every parzen_every"
+    for name in whole.split():
       _in_range(f"train.{name}", getattr(self, name), 0, 1_000_000_000)
 
 

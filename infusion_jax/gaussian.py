@@ -1,4 +1,4 @@
-"""Diagonal Gaussians, and the infusion mixture of two of them.
+"""Diagonal Gaussians, the infusion mixture of two of them, and what a state is.
 
 All densities are in nats. Images are [..., H, W, C]; a density is returned
 element by element (`log_density`) or pixel by pixel (`mixture_log_density`,
@@ -12,7 +12,7 @@ stays outside, with all that comes before.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,42 @@ class Gaussian(NamedTuple):
   mean: Array
   variance: Array
 
+  def draw(self, key: Array) -> Array:
+    """See `sample`."""
+    return sample(key, self)
+
+  def mixture_draw(
+    self, key: Array, target: Array, rate: Array, target_variance: Array | float
+  ) -> "Draw":
+    """See `mixture_sample`."""
+    return mixture_sample(key, self, target, rate, target_variance)
+
+  def log_density(self, x: Array) -> Array:
+    """See the function of this name."""
+    return log_density(x, self)
+
+  def mixture_log_density(
+    self, z: Array, target: Array, rate: Array, target_variance: Array | float
+  ) -> Array:
+    """See the function of this name."""
+    return mixture_log_density(z, self, target, rate, target_variance)
+
+  def log_output(self, x: Array, levels: int) -> Array:
+    """See the function of this name."""
+    return log_output(x, self, levels)
+
+  def toward(self, given: "Gaussian", guidance: Array) -> "Gaussian":
+    """Goes from this prediction towards another one, or beyond it.
+
+    The mean is (1 - w) self + w given, cut to [0, 1] where w is beyond 1. So is the
+    variance, with w cut to [0, 1], as one that is extrapolated may be negative.
+    """
+    share = jnp.clip(guidance, 0.0, 1.0)
+    mean = (1 - guidance) * self.mean + guidance * given.mean
+    variance = (1 - share) * self.variance + share * given.variance
+    inside = jnp.clip(mean, 0.0, 1.0)
+    return Gaussian(jnp.where(guidance == share, mean, inside), variance)
+
 
 class Draw(NamedTuple):
   """A draw from the infusion mixture.
@@ -50,6 +86,40 @@ class Draw(NamedTuple):
 
   value: Array
   mask: Array | None
+
+
+class Distribution(Protocol):
+  """What a chain asks of the distribution of its states.
+
+  `Gaussian` is one, `states.bernoulli.Bernoulli` another: a named tuple of arrays with
+  these methods, of which a chain takes whichever its prior is.
+  """
+
+  @property
+  def mean(self) -> Array:
+    """[..., H, W, C]; of the last transition it is the picture."""
+
+  def draw(self, key: Array) -> Array:
+    """A state [..., H, W, C], with one key or [B] keys."""
+
+  def mixture_draw(
+    self, key: Array, target: Array, rate: Array, target_variance: Array | float
+  ) -> Draw:
+    """A draw from (1 - rate) p + rate delta_target, per pixel."""
+
+  def log_density(self, x: Array) -> Array:
+    """Nats, element by element."""
+
+  def mixture_log_density(
+    self, z: Array, target: Array, rate: Array, target_variance: Array | float
+  ) -> Array:
+    """Nats of the mixture, per pixel: [..., H, W]."""
+
+  def log_output(self, x: Array, levels: int) -> Array:
+    """Nats of an image under the last transition, element by element."""
+
+  def toward(self, given: "Distribution", guidance: Array) -> "Distribution":
+    """At guidance 0 this prediction, at 1 the given one, above 1 beyond it."""
 
 
 def log_density(x: Array, p: Gaussian) -> Array:

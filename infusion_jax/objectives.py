@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, random, schedules
 from infusion_jax.chain import Infusion, MarkovChain, Operator, Parameters, Step, Visit
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.gaussian import Distribution
 
 Array = jax.Array
 PyTree = Any
@@ -90,7 +90,7 @@ def denoising(
 
   def step_loss(shared, own, index, weight, z):
     p, report = operator(shared, Step(own, index), z)
-    total = gaussian.total(gaussian.log_output(x, p, levels))
+    total = gaussian.total(p.log_output(x, levels))
     return -weight * total / x.size, (p, report)
 
   def transition(step, z):
@@ -200,7 +200,7 @@ def hybrid(
     levels: 0: densities; else probabilities of so many grey levels.
   """
 
-  def held(shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, PyTree]:
+  def held(shared: PyTree, step: Step, z: Array) -> tuple[Distribution, PyTree]:
     p, report = operator(shared, step, z)
     return p._replace(mean=jax.lax.stop_gradient(p.mean)), report
 
@@ -292,7 +292,7 @@ def _bound_two_ways(
   hold = jax.lax.stop_gradient
   frozen = hold(markov.transition)
 
-  def transition(step: Step, z: Array) -> tuple[Gaussian, PyTree]:
+  def transition(step: Step, z: Array) -> tuple[Distribution, PyTree]:
     drawn_from, report = markov.transition(step, z)
     through_states, _ = frozen(hold(step), z)
     through_weights, _ = markov.transition(step, hold(z))
@@ -310,13 +310,13 @@ def _bound_two_ways(
 
 
 def _terms_of_states(
-  states: Array, after: Gaussian, markov: MarkovChain, x: Array, score_free: bool
+  states: Array, after: Distribution, markov: MarkovChain, x: Array, score_free: bool
 ) -> Terms:
   """The bound's terms of states [T, B, ...] and the transitions' answers to them."""
   start = chain.repeat_for_batch(markov.prior, x.shape[0])
   before = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:-1]]), start, after)
 
-  def ratio(state: Array, before: Gaussian, rate: Array) -> Array:
+  def ratio(state: Array, before: Distribution, rate: Array) -> Array:
     return _log_ratio(state, before, rate, x, markov.infusion, score_free)
 
   ratios = jax.vmap(ratio)(states, before, markov.infusion.rates)
@@ -383,11 +383,11 @@ def log_ratio(
 
 
 def _log_ratio(
-  z: Array, p: Gaussian, rate: Array, x: Array, infusion: Infusion, score_free: bool
+  z: Array, p: Distribution, rate: Array, x: Array, infusion: Infusion, score_free: bool
 ) -> Array:
   proposal = jax.lax.stop_gradient(p) if score_free else p
-  log_p = gaussian.log_density(z, p)
-  log_q = gaussian.mixture_log_density(z, proposal, x, rate, infusion.target_variance)
+  log_p = p.log_density(z)
+  log_q = proposal.mixture_log_density(z, x, rate, infusion.target_variance)
   return gaussian.per_image(log_p) - gaussian.per_image(log_q)
 
 

@@ -4,6 +4,7 @@ Every function takes [B] keys, one per image: image i is a function of key i
 alone. All are pure and run with fixed batch statistics.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from infusion_jax import chain, gaussian, random
+from infusion_jax import chain, random
 from infusion_jax.chain import Infusion, MarkovChain, Parameters
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.gaussian import Distribution
 from infusion_jax.networks import Network
 
 Array = jax.Array
@@ -52,7 +53,10 @@ class Chains(NamedTuple):
 
 
 def markov_chain(
-  network: Network, weights: Weights, num_steps: int | None = None
+  network: Network,
+  weights: Weights,
+  num_steps: int | None = None,
+  guidance: float | None = None,
 ) -> MarkovChain:
   """The chain of a trained model, with fixed statistics.
 
@@ -61,17 +65,38 @@ def markov_chain(
     weights: the trained model.
     num_steps: length of the chain; as trained if None. Further steps repeat the last
       one, its statistics and rate included.
+    guidance: of a network with classes, see `Distribution.toward`; None: the
+      label, which `given` adds, counts once.
   """
   parameters, statistics, infusion = weights
   num_steps = num_steps or network.num_steps
+  operator, told = network.fixed, {}
+  if guidance is not None:
+    operator, told = network.guided, {"guidance": jnp.asarray(guidance, jnp.float32)}
   return MarkovChain(
-    Partial(network.fixed, parameters.shared),
+    Partial(operator, parameters.shared, **told),
     chain.extended(network.steps(parameters.per_step, statistics), num_steps),
     infusion._replace(rates=chain.extended(infusion.rates, num_steps)),
   )
 
 
-def predict(markov: MarkovChain, keys: Array) -> Gaussian:
+def given(markov: MarkovChain, label: Array | int | None) -> MarkovChain:
+  """The chain of a network with classes given a label.
+
+  Args:
+    markov: of `markov_chain`.
+    label: [B], one for each row of the states, or a scalar; None: the chain as it is.
+  """
+  if label is None:
+    return markov
+  bound = markov.transition
+  told = {**bound.keywords, "label": jnp.asarray(label, jnp.int32)}
+  return dataclasses.replace(
+    markov, transition=Partial(bound.func, *bound.args, **told)
+  )
+
+
+def predict(markov: MarkovChain, keys: Array) -> Distribution:
   """The last transition p^(T)(. | z^(T-1)) of model chains, [B, H, W, C].
 
   Its mean is what the thesis shows; `draw` gives samples proper.
@@ -105,9 +130,9 @@ def means(
 _predict = jax.jit(predict)
 
 
-def draw(keys: Array, prediction: Gaussian) -> Array:
+def draw(keys: Array, prediction: Distribution) -> Array:
   """Samples z^(T) ~ p^(T), [B, H, W, C], from a prediction."""
-  return gaussian.sample(random.named(keys, "last"), prediction)
+  return prediction.draw(random.named(keys, "last"))
 
 
 def chains(markov: MarkovChain, keys: Array) -> Chains:

@@ -40,7 +40,7 @@ def launch(name: str, *arguments: object) -> Launched:
   module = f"experiments.{name}"
   out, err = io.StringIO(), io.StringIO()
   with (
-    _flags_of(module),
+    flags_of(module),
     mock.patch.object(sys, "argv", [module, *map(str, arguments)]),
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(err),
@@ -90,7 +90,7 @@ def wait_for(
 
 
 @contextlib.contextmanager
-def _flags_of(module: str):
+def flags_of(module: str):
   """Launchers define flags of equal names: only one's can be there at a time."""
   everything = flags.FLAGS
   # Flags that are put back forget their module: it is remembered here.

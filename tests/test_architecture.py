@@ -16,8 +16,10 @@ LIBRARY = ROOT / "infusion_jax"
 ORDER = (
   "commands",
   "errors",
+  "terminal",
   "random",
   "gaussian",
+  "states",
   "schedules",
   "pixels",
   "chain",
@@ -25,6 +27,7 @@ ORDER = (
   "config",
   "networks",
   "sampling",
+  "restoration",
   "likelihood",
   "peers",
   "storage",

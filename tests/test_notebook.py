@@ -14,9 +14,9 @@ import pytest
 from launching import ROOT
 
 FOLDER = ROOT / "notebooks"
-SAMPLING = "sample_from_checkpoint"
+SAMPLING, TRAINING = "sample_from_checkpoint", "train_in_colab"
 #: Pictures and animations of each.
-PICTURES = {SAMPLING: (7, 1)}
+PICTURES = {SAMPLING: (7, 1), TRAINING: (5, 0)}
 
 
 def kept(name):

@@ -1,10 +1,12 @@
 """What every source returns: three splits of images and their grey levels."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from infusion_jax.errors import UserError
+from infusion_jax.pixels import BITS
 
 SPLITS = ("train", "validation", "test")
 MAX_LEVELS = 256
@@ -19,11 +21,15 @@ class Dataset:
     train: Training images, uint8 [N, H, W, C].
     validation: Validation images, uint8 [N, H, W, C].
     test: Test images, uint8 [N, H, W, C].
-    levels: How many grey levels a pixel can take; values are 0 to levels - 1.
+    levels: How many grey levels a pixel can take; values are 0 to levels - 1. Bits,
+      which are 0 and 1, have `pixels.BITS`.
+    labels: Which class each image belongs to, by split, int32 [N] from 0; None where
+      labels were not asked for.
 
   Raises:
-    UserError: A split is empty, is not uint8 [N, H, W, C], has another image
-      shape than the training split or holds a value that `levels` rules out.
+    UserError: A split is empty, is not uint8 [N, H, W, C], has another image shape than
+      the training split, another number of labels than images, or holds a value that
+      `levels` rules out.
   """
 
   name: str
@@ -31,18 +37,25 @@ class Dataset:
   validation: np.ndarray
   test: np.ndarray
   levels: int = MAX_LEVELS
+  labels: Mapping[str, np.ndarray] | None = None
 
   def __post_init__(self) -> None:
-    check_levels(self.levels, f"dataset {self.name!r}")
+    if self.levels != BITS:
+      check_levels(self.levels, f"dataset {self.name!r}")
     for split in SPLITS:
       images = getattr(self, split)
       where = f"dataset {self.name!r}: split {split!r}"
       _check_images(images, where)
-      _check_values(images, self.levels, where)
+      _check_values(images, max(self.levels, 2), where)
       if images.shape[1:] != self.image_shape:
         raise UserError(
           f"{where} has images of shape {images.shape[1:]}, the training split"
           f" has {self.image_shape}; all splits must agree"
+        )
+      if self.labels is not None and len(self.labels[split]) != len(images):
+        raise UserError(
+          f"{where} has {len(images)} images and {len(self.labels[split])} labels;"
+          " their numbers must agree"
         )
 
   @property
@@ -60,6 +73,10 @@ class Dataset:
     if name not in SPLITS:
       raise UserError(f"split is {name!r}; allowed are {', '.join(SPLITS)}")
     return getattr(self, name)
+
+  def labels_of(self, name: str) -> np.ndarray | None:
+    """Returns the labels of one split, int32 [N], or None if there are none."""
+    return None if self.labels is None else self.labels[name]
 
 
 def check_levels(levels: int, where: str) -> None:

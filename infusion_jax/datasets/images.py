@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import tqdm
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from infusion_jax.datasets import cache, listing, paths
@@ -20,6 +19,7 @@ from infusion_jax.datasets.dataset import SPLITS, Dataset
 from infusion_jax.datasets.geometry import Geometry
 from infusion_jax.datasets.listing import Picture
 from infusion_jax.errors import UserError
+from infusion_jax.terminal.counting import counter
 
 POLICIES = ("fail", "skip")
 #: A picture beyond these is refused before it is decoded (Pillow's own limit).
@@ -211,9 +211,7 @@ def _decoded(
   roots = {picture.root for picture in pictures}
   with (
     contextlib.ExitStack() as stack,
-    tqdm.tqdm(
-      total=len(pictures), desc="decoding pictures", unit="image", disable=None
-    ) as progress,
+    counter(len(pictures), "decoding pictures", "image") as progress,
   ):
     readers = {root: stack.enter_context(_reader(root)) for root in roots}
 

@@ -9,7 +9,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from infusion_jax.datasets import paths, splits
-from infusion_jax.datasets.dataset import MAX_LEVELS, Dataset, check_levels
+from infusion_jax.datasets.dataset import (
+  MAX_LEVELS,
+  SPLITS,
+  Dataset,
+  check_levels,
+)
 from infusion_jax.errors import UserError
 
 _HEADER_READERS = {
@@ -27,7 +32,7 @@ def load(
   It holds either `train` and `test`, with `validation` or else the last sixth
   of `train` (at most 10,000) in its place, or `images` alone, which is split
   70 : 10 : 20 by a fixed permutation. A scalar `levels` says how many grey
-  levels a pixel can take (default 256). Other arrays, labels say, are ignored.
+  levels a pixel can take (default 256). Other arrays are ignored; see `labels`.
 
   Args:
     name: What messages call the data set.
@@ -51,6 +56,37 @@ def load(
     if key != "levels"
   }
   return Dataset(name, *_splits(images, file), levels)
+
+
+def labels(
+  name: str, path: str | None = None, *, cache_dir: str | None = None
+) -> dict[str, np.ndarray]:
+  """Reads `train_labels`, `test_labels` and `validation_labels`, or `labels`.
+
+  They are named like the arrays of images (`labels` belongs to `images`), and are
+  split as these are.
+
+  Returns:
+    By split, int32 [N].
+
+  Raises:
+    UserError: They are missing, or are not integers [N].
+  """
+  del name, cache_dir
+  file = paths.existing_path(path, "npz")
+  names = {f"{split}_labels": split for split in SPLITS} | {"labels": "images"}
+  found = read_arrays(file, tuple(names))
+  for key, array in found.items():
+    if array.ndim != 1 or not array.size:
+      raise UserError(
+        f"npz file {file}: array {key!r} has shape {array.shape}; allowed is [N]"
+      )
+  if not found:
+    raise UserError(
+      f"npz file {file}: has no labels; allowed are {', '.join(sorted(names))}"
+    )
+  numbers = {names[key]: array.astype(np.int32) for key, array in found.items()}
+  return dict(zip(SPLITS, _splits(numbers, file), strict=True))
 
 
 def read_arrays(path: pathlib.Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:

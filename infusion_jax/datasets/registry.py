@@ -28,6 +28,7 @@ LABELS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
   "sklearn": digits.labels,
   "tfds": tfds.labels,
   "idx": idx.labels,
+  "npz": npz.labels,
   "images": images.labels,
   "points": points.labels,
 }

@@ -88,10 +88,10 @@ def fixed_permutation(size: int) -> np.ndarray:
   return np.argsort(np.random.PCG64(0).random_raw(size), kind="stable")
 
 
-def fixed_uniform(size: int) -> np.ndarray:
+def fixed_uniform(size: int, stream: int = 0) -> np.ndarray:
   """Returns the same uniform numbers in [0, 1) everywhere, float64 [size].
 
   Their 53 bits are the upper ones of a bit generator's raw words; see
-  `fixed_permutation`.
+  `fixed_permutation`. Each stream has other numbers.
   """
-  return (np.random.PCG64(0).random_raw(size) >> np.uint64(11)) * 2.0**-53
+  return (np.random.PCG64(stream).random_raw(size) >> np.uint64(11)) * 2.0**-53

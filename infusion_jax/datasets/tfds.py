@@ -5,6 +5,7 @@ This is the only module that imports tensorflow_datasets.
 
 import dataclasses
 import hashlib
+import logging
 import os
 import pathlib
 import re
@@ -13,13 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tqdm
 from PIL import Image
 
 from infusion_jax.datasets import cache, paths, splits
 from infusion_jax.datasets.dataset import SPLITS, Dataset
 from infusion_jax.datasets.geometry import Geometry
 from infusion_jax.errors import UserError
+from infusion_jax.terminal.counting import counter
 
 FILE_FORMAT = "array_record"
 # Records are decoded so many at a time: five times faster than one by one.
@@ -182,7 +183,13 @@ def import_tfds() -> types.ModuleType:
       "data.source is 'tfds'; it needs the packages tensorflow_datasets,"
       f" array_record and importlib_resources ({paths.one_line(error)})"
     ) from error
+  logging.getLogger("absl").addFilter(_is_news)
   return tensorflow_datasets
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  """Not so: that pictures are decoded by Pillow, which this project needs anyway."""
+  return not record.getMessage().startswith("OpenCV is not installed")
 
 
 def _version_key(info: pathlib.Path) -> tuple[int, ...] | None:
@@ -269,12 +276,8 @@ def _read_split(
     raise UserError(f"tfds folder {builder.data_path}: split {split!r} is empty")
   first = prepare(source[0][feature])
   rows = np.empty((count, *first.shape), first.dtype)
-  with tqdm.tqdm(
-    total=count,
-    desc=f"reading {feature}s of {builder.name} {split}",
-    unit=feature,
-    disable=None,
-  ) as progress:
+  what = f"reading {feature}s of {builder.name} {split}"
+  with counter(count, what, feature) as progress:
     for start in range(0, count, _CHUNK):
       positions = list(range(start, min(start + _CHUNK, count)))
       for position, example in zip(

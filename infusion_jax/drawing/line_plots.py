@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
 Line = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
 
-# Okabe and Ito's colours without yellow: distinct with any colour vision.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+#: Okabe and Ito's colours without yellow: distinct with any colour vision.
+PALETTE = (
+  "#0072B2",
+  "#D55E00",
+  "#009E73",
+  "#CC79A7",
+  "#56B4E9",
+  "#E69F00",
+  "#000000",
+)
 #: Lines named inside the axes; more than these are named beside them.
 _MOST_INSIDE = 6
 
@@ -57,7 +65,6 @@ def curves(
   Raises:
     UserError: no series, arrays that do not match, or a bad quantile.
   """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
   left = {label: _points(label, line) for label, line in series.items()}
@@ -69,11 +76,11 @@ def curves(
   figure.suptitle(title, fontsize="large")
   axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
   handles = _draw_lines(axes, left, colors, "-")
-  _set_style(axes, [*left.values(), *right.values()])
+  set_style(axes, [line.x for line in (*left.values(), *right.values())])
   # Before the limits: those of a linear axis would stay.
   for axis in logarithmic:
     axes.set(**{f"{axis}scale": "log"})
-  axes.set_ylim(*_limits([points.y for points in left.values()], clip_low_quantile))
+  axes.set_ylim(*limits([points.y for points in left.values()], clip_low_quantile))
   axes.set_ylim(*ylim)
   if right:
     twin = axes.twinx()
@@ -81,6 +88,13 @@ def curves(
     twin.spines["top"].set_visible(False)
     handles += _draw_lines(twin, right, colors[len(left) :], "--", " (right)")
   _add_legend(figure, handles, outside=bool(right))
+  return rendered(figure)
+
+
+def rendered(figure: "Figure") -> Picture:
+  """The pixels of a figure [H, W, 3]."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.array(canvas.buffer_rgba())[..., :3].copy()
@@ -105,9 +119,9 @@ def _points(label: str, line: Line) -> _Points:
 def _line_colors(count: int, ordered: bool | None) -> list[Any]:
   import matplotlib
 
-  if ordered or (ordered is None and count > len(_PALETTE)):
+  if ordered or (ordered is None and count > len(PALETTE)):
     return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, count)))
-  return [_PALETTE[i % len(_PALETTE)] for i in range(count)]
+  return [PALETTE[i % len(PALETTE)] for i in range(count)]
 
 
 def _draw_lines(
@@ -125,7 +139,7 @@ def _draw_lines(
   return handles
 
 
-def _limits(
+def limits(
   values: Sequence[NDArray[np.float64]], quantile: float
 ) -> tuple[float | None, float | None]:
   """The ends of an axis that starts at a quantile of the values."""
@@ -160,9 +174,10 @@ def _add_legend(figure: "Figure", handles: Sequence[Any], outside: bool) -> None
     figure.axes[0].legend(handles=handles)
 
 
-def _set_style(axes: "Axes", lines: Sequence[_Points]) -> None:
+def set_style(axes: "Axes", places: Sequence[NDArray[np.float64]]) -> None:
+  """Grid and spines; ticks at whole numbers where all places x are whole."""
   axes.grid(color="0.9", linewidth=0.8)
   axes.set_axisbelow(True)
   axes.spines[["top", "right"]].set_visible(False)
-  whole = all(np.all(points.x == np.round(points.x)) for points in lines)
+  whole = all(np.all(x == np.round(x)) for x in places)
   axes.xaxis.get_major_locator().set_params(integer=whole)

@@ -87,7 +87,10 @@ def panel(
 def draw_labels(
   texts: Sequence[str], length: int, padding: int, size: int, axis: int
 ) -> Picture:
-  """Texts at equal distances along an axis; every second, third, … if too long."""
+  """Texts at equal distances along an axis; every second, third, … if too long.
+
+  The last one is always there.
+  """
   pitch = (length + padding) / len(texts)
   room, align = (max(pitch, 6 * size), 0.5) if axis else (math.inf, 1.0)
   wrapped = [wrap(text, room, size) for text in texts]
@@ -100,7 +103,7 @@ def draw_labels(
     spans.append((start, start + len(picture)))
   named = [i for i, picture in enumerate(pictures) if picture.size]
   for stride in range(1, len(texts) + 1):
-    shown = named[::stride]
+    shown = named[::-stride][::-1]
     if all(spans[i][1] + 6 <= spans[j][0] for i, j in pairwise(shown)):
       break
   out = np.full((length, max(p.shape[1] for p in pictures), 3), 255, np.uint8)

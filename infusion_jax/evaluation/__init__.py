@@ -9,7 +9,7 @@ once, so that an interrupted evaluation goes on where it was: whole measurements
 from collections.abc import Iterable
 
 from infusion_jax.errors import UserError
-from infusion_jax.evaluation import ais, likelihoods, pictures, references
+from infusion_jax.evaluation import ais, conditional, likelihoods, pictures, references
 from infusion_jax.evaluation.pictures import check_extractors
 from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.references import references_of
@@ -43,6 +43,7 @@ __all__ = [
   "caution",
   "check_extractors",
   "check_metrics",
+  "conditional",
   "identity",
   "in_words",
   "likelihoods",

@@ -56,6 +56,7 @@ def _measure(
   more: dict[str, Any],
   details: dict[str, Any],
 ) -> list[Measurement]:
+  session.check_gaussian(name)
   asked = session.protocol
   settings = Annealing(num_legs=asked.temperatures, num_chains=asked.ais_chains)
   images = session.chosen(min(asked.ais_images, len(session.images)))
@@ -78,7 +79,8 @@ def _measure(
     persistence=settings.moves.persistence,
     acceptance=settings.acceptance,
     batch_statistics=session.model.about.get("statistics"),
-    **{"dequantization": f"uniform, 1/{session.dataset.levels}", **more},
+    **({"label": "none"} if session.model.num_classes else {}),
+    **{"dequantization": session.dequantization, **more},
   )
   found = Measurement.of(
     name, values, protocol, {**details, **likelihoods.bits(session, values)}

@@ -30,6 +30,7 @@ def estimates(
   session: Session,
   markov: MarkovChain,
   name: str,
+  label: int | None = None,
 ) -> dict[str, np.ndarray]:
   """Bound, importance estimate and more of the images, resumed if begun.
 
@@ -37,6 +38,7 @@ def estimates(
     session: the session.
     markov: the chain, with the rates of the proposal.
     name: what to call the chains; chains of one name are run once.
+    label: given to all images of a model with classes, instead of their own.
 
   Returns:
     [R, N] arrays by name, in nats: bound, importance, prior, per_step,
@@ -48,12 +50,15 @@ def estimates(
   key = session.part_key(name, images, rates=rates, chains=protocol.num_chains)
   done = {(row["repetition"], row["first"]): row for row in parts.get(key)}
   inputs, levels = targets(session, markov, images)
+  own = session.labels(images)
+  labels = own if label is None else np.full(len(images), label, np.int32)
   with session.bar(protocol.repetitions * len(images), name) as reached:
     for repetition, first, found in likelihood.estimate_batches(
       session.key("chains"),
       markov,
       inputs,
       levels=levels,
+      labels=labels,
       num_chains=protocol.num_chains,
       repetitions=protocol.repetitions,
       skip=lambda *place: place in done,
@@ -83,6 +88,7 @@ def targets(
 
 def discrete_chain(session: Session) -> MarkovChain:
   """The model's chain, its last transition giving grey levels their probability."""
+  session.check_gaussian("discrete")
   return dataclasses.replace(session.markov, levels=session.dataset.levels)
 
 
@@ -109,7 +115,7 @@ def bound(session: Session) -> list[Measurement]:
     Measurement.of(
       "bound",
       found["bound"],
-      _chains_protocol(session),
+      chains_protocol(session),
       {**parts, **bits(session, found["bound"])},
     )
   ]
@@ -134,6 +140,7 @@ def tuned_importance(session: Session) -> list[Measurement]:
       session.search_images,
       np.concatenate([trained, rates]),
       levels=session.dataset.levels,
+      labels=session.search_labels,
       num_chains=session.protocol.search_chains,
       progress=lambda done, total: reached(done),
     )
@@ -161,19 +168,21 @@ def _importance(
     **bits(session, found["importance"]),
   }
   return Measurement.of(
-    name, found["importance"], _chains_protocol(session, rates), details
+    name, found["importance"], chains_protocol(session, rates), details
   )
 
 
-def _chains_protocol(session: Session, rates: Any = None) -> dict[str, Any]:
+def chains_protocol(session: Session, rates: Any = None) -> dict[str, Any]:
+  """The part of a protocol that all estimates from infusion chains share."""
   rates = session.infusion.rates if rates is None else rates
   return session.described(
     session.images,
     num_chains=session.protocol.num_chains,
     repetitions=session.protocol.repetitions,
     proposal_rates=[round(float(rate), 6) for rate in rates],
-    dequantization=f"uniform, 1/{session.dataset.levels}",
+    dequantization=session.dequantization,
     batch_statistics=session.model.about.get("statistics"),
+    **({"label": "each image's own"} if session.model.num_classes else {}),
   )
 
 
@@ -193,7 +202,7 @@ def discrete(session: Session) -> list[Measurement]:
   so that they compare with the others and with `histogram`.
   """
   found = estimates(session, discrete_chain(session), "discrete chains")
-  protocol = _chains_protocol(session) | {"dequantization": NO_NOISE}
+  protocol = chains_protocol(session) | {"dequantization": NO_NOISE}
   ess = {"median_ess": float(np.median(found["ess"]))}
   return [
     Measurement.of(
@@ -217,7 +226,7 @@ def exact(session: Session) -> list[Measurement]:
   protocol = session.described(
     images,
     lattice=f"{lattice.size} x {lattice.size} nodes in [{lattice.low}, {lattice.high}]",
-    dequantization=f"uniform, 1/{session.dataset.levels}",
+    dequantization=session.dequantization,
     batch_statistics=session.model.about.get("statistics"),
   )
   return [Measurement.of("exact", values, protocol, bits(session, values))]
@@ -237,6 +246,7 @@ def isotropic(session: Session) -> list[Measurement]:
 
 def search_isotropic(session: Session) -> likelihood.Search:
   """The output variance that is best on validation."""
+  session.check_gaussian("isotropic")
   return likelihood.search_output_variance(
     session.key("isotropic"),
     session.markov,

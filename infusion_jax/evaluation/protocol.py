@@ -90,6 +90,7 @@ class Protocol:
   def networks(self) -> dict[str, str]:
     """The files of the networks that are given to score with, by metric."""
     named = {"inception": self.inception, "classifier": self.classifier}
+    named["agreement"] = self.classifier
     return {name: path for name, path in named.items() if path}
 
 

@@ -37,7 +37,8 @@ def references_of(metrics: Sequence[str], dataset: Dataset) -> list[str]:
   added = []
   if _DENSITIES & set(metrics):
     added.append("histogram")
-    if math.prod(dataset.image_shape) <= baselines.MOST_PIXELS:
+    small = math.prod(dataset.image_shape) <= baselines.MOST_PIXELS
+    if small and dataset.levels != pixels.BITS:
       added.append("gaussian")
   if "parzen" in metrics:
     added.append("parzen_real")
@@ -55,14 +56,14 @@ def histogram(session: Session) -> list[Measurement]:
 @metric("gaussian")
 def gaussian(session: Session) -> list[Measurement]:
   """One Gaussian with all covariances, fitted to the training images."""
+  session.check_gaussian("gaussian")
   dataset = session.dataset
   values = baselines.full_gaussian(dataset.train, session.images, dataset.levels)
   return [_measured("gaussian", session, values)]
 
 
 def _measured(name: str, session: Session, values: np.ndarray) -> Measurement:
-  levels = session.dataset.levels
-  protocol = session.described(session.images, dequantization=f"uniform, 1/{levels}")
+  protocol = session.described(session.images, dequantization=session.dequantization)
   return Measurement.of(name, values, protocol, bits(session, values))
 
 

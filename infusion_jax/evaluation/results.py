@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from infusion_jax.config import Config
+from infusion_jax.config import BITS, Config
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation.protocol import PER_IMAGE, Measurement, Protocol
 from infusion_jax.likelihood import Gap, Summary, summarize
@@ -134,10 +134,10 @@ def published(dataset: str, metric: str, config: Config) -> Published | None:
       schedule alone; other numbers with the thesis's only MNIST model that has them.
 
   Returns:
-    The number, or None.
+    The number, or None: the thesis has neither labels nor bits.
   """
   place = _PUBLISHED.get((dataset, metric))
-  if place is None:
+  if place is None or config.model.num_classes or config.chain.states == BITS:
     return None
   where, row, column = place
   found = published_numbers.numbers(_SECTIONS[where], row)
@@ -226,7 +226,7 @@ _FEW = 2.0
 def in_words(row: Mapping[str, Any]) -> str:
   """The protocol of a measurement, and what tells how sure it is, in a few words."""
   protocol, details = row["protocol"], row["details"]
-  facts = [f"{protocol['num_images']} images"]
+  facts = [f"{protocol['num_images']} images"] if "num_images" in protocol else []
   facts += [f"{protocol[k]} {n}" for k, n in _COUNTS.items() if k in protocol]
   if accuracy := protocol.get("extractor", {}).get("test_accuracy"):
     facts.append(f"classifier of accuracy {accuracy:.3f}")

@@ -12,18 +12,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
-from infusion_jax import chain, random, sampling
+from infusion_jax import chain, pixels, random, sampling
 from infusion_jax.chain import MarkovChain
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.results import Report, identity
+from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood import calibration
 from infusion_jax.model import Model, PeerModel
 from infusion_jax.networks import user_code
 from infusion_jax.storage import files
+from infusion_jax.terminal.counting import counter
 from infusion_jax.training import programs, signals
 from infusion_jax.training.state import make_recipe
 
@@ -105,8 +106,7 @@ class Session:
 
     To be called once that much is kept: the function stops when asked to.
     """
-    options = {"desc": what, "unit": unit, "disable": not self.progress}
-    with tqdm.tqdm(total=total, **options) as bar:
+    with counter(total, what, unit, shown=self.progress) as bar:
 
       def reached(done: int) -> None:
         bar.update(done - bar.n)
@@ -125,7 +125,14 @@ class Session:
     The seed orders the split at random, and a subset is the beginning of that order:
     a small one lies within a large one, and is the same for every model and metric.
     """
-    whole = self.dataset.split(self.protocol.split)
+    return self._chosen(self.dataset.split(self.protocol.split), count)
+
+  def labels(self, images: np.ndarray) -> np.ndarray | None:
+    """The labels of `chosen(len(images))`, [N]; None if the model has no classes."""
+    labels = self.dataset.labels_of(self.protocol.split)
+    return None if labels is None else self._chosen(labels, len(images))
+
+  def _chosen(self, whole: np.ndarray, count: int) -> np.ndarray:
     if not 0 < count < len(whole):
       return whole
     order = jax.random.permutation(self.key("images"), len(whole))
@@ -136,12 +143,19 @@ class Session:
     """The validation images that choices are made on."""
     return self.dataset.validation[: self.protocol.search_images]
 
+  @property
+  def search_labels(self) -> np.ndarray | None:
+    """Their labels; None if the model has no classes."""
+    labels = self.dataset.labels_of("validation")
+    return None if labels is None else labels[: self.protocol.search_images]
+
   @functools.cached_property
   def markov(self) -> MarkovChain:
     """The model's chain, with fixed statistics and the rates of training."""
     markov = sampling.markov_chain(self.model.network, self.model.weights)
     if not self.protocol.calibrate:
       return markov
+    self.check_gaussian("calibrate")
     factors = calibration.fit_variances(
       self.key("calibrate"),
       markov,
@@ -149,6 +163,20 @@ class Session:
       levels=self.dataset.levels,
     )
     return calibration.scale_variances(markov, factors)
+
+  @property
+  def dequantization(self) -> str:
+    """What noise targets have, for a protocol."""
+    levels = self.dataset.levels
+    return "none: bits" if levels == pixels.BITS else f"uniform, 1/{levels}"
+
+  def check_gaussian(self, name: str) -> None:
+    """Raises UserError where a metric of Gaussian states meets a chain of bits."""
+    if self.model.network.distribution is not Gaussian:
+      raise UserError(
+        f"metric {name!r} needs Gaussian states; the model in {self.model.path} has"
+        f" chain.states = {self.model.config.chain.states!r}"
+      )
 
   @property
   def chain_steps(self) -> int:
@@ -232,6 +260,10 @@ class Parts:
     return self._path.with_name(f"{self._path.stem}_{name}")
 
 
+def _on_device(labels: np.ndarray | None) -> Array | None:
+  return None if labels is None else jnp.asarray(labels)
+
+
 def with_population_statistics(model: Model, dataset: Dataset, seed: int = 0) -> Model:
   """The model, with batch statistics of the whole training set if it has none yet.
 
@@ -246,6 +278,7 @@ def with_population_statistics(model: Model, dataset: Dataset, seed: int = 0) ->
     random.named(jax.random.key(seed), "population"),
     weights.infusion,
     jnp.asarray(dataset.train),
+    _on_device(dataset.labels_of("train")),
   )
   about = {**model.about, "statistics": "population"}
   return dataclasses.replace(

@@ -27,17 +27,18 @@ def histogram(train: np.ndarray, images: np.ndarray, levels: int) -> np.ndarray:
   Args:
     train: [N, H, W, C] integers the histograms are counted on.
     images: [M, H, W, C] integers.
-    levels: grey levels.
+    levels: grey levels, or `pixels.BITS`.
 
   Returns:
     [M] nats. The density is constant within a grey level, so this is at the same time
     log P(v) + D log(levels).
   """
   train, images = (_rows(values) for values in (train, images))
+  values = max(levels, 2)  # Bits have two values at one level.
   total = np.zeros(len(images))
   for pixel in range(train.shape[1]):
-    counts = np.bincount(train[:, pixel], minlength=levels)
-    smooth = (counts + PSEUDO_COUNT / levels) / (len(train) + PSEUDO_COUNT)
+    counts = np.bincount(train[:, pixel], minlength=values)
+    smooth = (counts + PSEUDO_COUNT / values) / (len(train) + PSEUDO_COUNT)
     total += np.log(smooth)[images[:, pixel]]
   return total + train.shape[1] * math.log(levels)
 

@@ -93,7 +93,7 @@ def _squares(
 
 
 def _scaled(
-  transition: Transition, step: ScaledSteps, z: Array
+  transition: Transition, step: ScaledSteps, z: Array, **label: Array
 ) -> tuple[Gaussian, PyTree]:
-  p, report = transition(step.steps, z)
+  p, report = transition(step.steps, z, **label)
   return p._replace(variance=step.factors * p.variance), report

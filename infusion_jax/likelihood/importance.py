@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infusion_jax import objectives, pixels, random
+from infusion_jax import objectives, pixels, random, sampling
 from infusion_jax.chain import MarkovChain
 from infusion_jax.errors import UserError
 from infusion_jax.objectives import Terms
@@ -131,6 +131,7 @@ def log_weights(
   markov: MarkovChain,
   x: Array,
   chains: Array,
+  labels: Array | None = None,
 ) -> Terms:
   """Log-weights l of some chains of each image, term by term (eq. 3.3.3).
 
@@ -139,12 +140,15 @@ def log_weights(
     markov: the chain.
     x: [N, H, W, C].
     chains: [C] integers; the number j of a chain, not its place, is its stream.
+    labels: [N], of the images; None: the chain as it is.
 
   Returns:
     Terms with [N, C] in the place of [B]; their `bound` is l.
   """
   shape = x.shape[0], chains.shape[0]
   rows = jnp.repeat(x, shape[1], axis=0)
+  if labels is not None:
+    markov = sampling.given(markov, jnp.repeat(labels, shape[1]))
   terms, _ = objectives.bound(chain_keys(keys, chains).reshape(-1), markov, rows)
   return jax.tree.map(lambda v: v.reshape(*v.shape[:-1], *shape), terms)
 
@@ -169,6 +173,7 @@ def estimate(
   keys: Array,
   markov: MarkovChain,
   x: Array,
+  labels: Array | None = None,
   *,
   num_chains: int,
   chunk_size: int = 64,
@@ -181,6 +186,7 @@ def estimate(
     keys: [N], one per image (`image_keys`).
     markov: the chain.
     x: [N, H, W, C].
+    labels: [N], for estimates of log p(x | label); None: the chain as it is.
     num_chains: k.
     chunk_size: chains per image held at a time.
 
@@ -191,7 +197,7 @@ def estimate(
 
   def include(state, chains, valid):
     means, sums = state
-    terms = log_weights(keys, markov, x, chains)
+    terms = log_weights(keys, markov, x, chains, labels)
     means = jax.tree.map(
       lambda mean, v: mean + jnp.where(valid, v, 0.0).sum(-1) / num_chains,
       means,
@@ -213,6 +219,7 @@ def estimate_batches(
   images: np.ndarray,
   *,
   levels: int | None = None,
+  labels: np.ndarray | None = None,
   num_chains: int,
   repetitions: int = 1,
   batch_size: int = 16,
@@ -227,6 +234,7 @@ def estimate_batches(
     images: [N, H, W, C], integers (dequantized afresh per image and repetition)
       or reals.
     levels: grey levels of integer images.
+    labels: [N] integers, see `estimate`.
     num_chains: k.
     repetitions: R, independent in chains and in dequantization.
     batch_size: images per compiled call.
@@ -242,7 +250,10 @@ def estimate_batches(
   ):
     if skip(repetition, first):
       continue
-    result = _estimate(keys, markov, x(), num_chains=num_chains, chunk_size=chunk_size)
+    told = labels_of_batch(labels, first, len(keys))
+    result = _estimate(
+      keys, markov, x(), told, num_chains=num_chains, chunk_size=chunk_size
+    )
     yield repetition, first, first_rows(result, rows)
 
 
@@ -302,6 +313,21 @@ def batches(
         lambda k, n: targets(k, jnp.asarray(images[n]), levels), keys, numbers
       )
       yield repetition, first, min(size, len(images) - first), keys, x
+
+
+def labels_of_batch(labels: np.ndarray | None, first: int, size: int) -> Array | None:
+  """Those of a batch of `batches`, filled up as its images are; None if there are none.
+
+  Args:
+    labels: [N], of all images.
+    first: the batch's first image.
+    size: images of the batch, with those that fill it up.
+  """
+  if labels is None:
+    return None
+  return jnp.asarray(
+    labels[np.minimum(np.arange(first, first + size), len(labels) - 1)]
+  )
 
 
 def first_rows(tree: PyTree, count: int) -> PyTree:

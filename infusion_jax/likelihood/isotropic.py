@@ -89,9 +89,9 @@ def with_output_variance(markov: MarkovChain, variance: float | Array) -> Markov
 
 
 def _isotropic(
-  transition: Transition, step: OutputSteps, z: Array
+  transition: Transition, step: OutputSteps, z: Array, **label: Array
 ) -> tuple[Gaussian, PyTree]:
-  p, report = transition(step.steps, z)
+  p, report = transition(step.steps, z, **label)
   return p._replace(
     variance=jnp.where(step.variance > 0, step.variance, p.variance)
   ), report

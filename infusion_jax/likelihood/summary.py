@@ -106,17 +106,17 @@ def bits_per_dimension(
   Args:
     nats: log p(x) per image, natural logarithm.
     image_shape: (H, W, C).
-    levels: number of grey levels, 256 for bytes.
+    levels: number of grey levels, 256 for bytes; 1 for bits, whose nats are log P(v).
 
   Returns:
     Bits per dimension, of the shape of `nats`.
 
   Raises:
-    UserError: `levels` is below 2 or the shape is empty.
+    UserError: `levels` is below 1 or the shape is empty.
   """
   size = math.prod(image_shape)
-  if levels < 2:
-    raise UserError(f"levels is {levels}; a quantized pixel has at least 2")
+  if levels < 1:
+    raise UserError(f"levels is {levels}; a quantized pixel has 2, a bit has 1")
   if size < 1:
     raise UserError(f"image_shape is {tuple(image_shape)}; every side is at least 1")
   return (math.log(levels) - nats / size) / math.log(2.0)

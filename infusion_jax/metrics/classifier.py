@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 from flax import traverse_util
 
 from infusion_jax import pixels, random
@@ -32,6 +31,7 @@ from infusion_jax.metrics.extractors import (
 )
 from infusion_jax.networks.layers import Conv, default_lowering
 from infusion_jax.storage import files
+from infusion_jax.terminal.counting import counter
 
 Array = jax.Array
 PyTree = Any
@@ -181,10 +181,7 @@ def train(
   step = jax.jit(functools.partial(_step, module, optimizer, levels))
   state = parameters, optimizer.init(parameters)
   data = jnp.asarray(images), jnp.asarray(labels, jnp.int32)
-  bar = tqdm.tqdm(
-    total=steps, desc="classifier", unit="step", disable=None if progress else True
-  )
-  with bar:
+  with counter(steps, "classifier", "step", shown=progress) as bar:
     for index, rows in enumerate(_batches(len(images), size, settings)):
       noise = random.fold_in(random.named(key, "dequantize"), index)
       state = step(noise, state, *(array[rows] for array in data))

@@ -14,7 +14,8 @@ from infusion_jax import random
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.model import hub
-from infusion_jax.model.trained import Model, PeerModel
+from infusion_jax.model.rival import PeerModel
+from infusion_jax.model.trained import Model
 from infusion_jax.networks import user_code
 from infusion_jax.peers import PeerNetwork, network_of
 from infusion_jax.storage import tensor_files

@@ -11,7 +11,7 @@ import functools
 import html
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +20,20 @@ import numpy as np
 from infusion_jax import sampling
 from infusion_jax.chain import MarkovChain
 from infusion_jax.config import Config
-from infusion_jax.drawing import plots
+from infusion_jax.drawing import clouds, plots
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
 from infusion_jax.likelihood.importance import Estimates
+from infusion_jax.model.batches import at_least_one, in_batches, keys_of, one_each
 from infusion_jax.networks import Network
-from infusion_jax.peers import Trained, pictures
 from infusion_jax.sampling import Chains, Weights
 
 Array = jax.Array
 PyTree = Any
-
-#: Chains per call of the compiled sampler; fixed, see the module's docstring.
-BATCH = 64
 #: Pictures that a notebook shows of a model.
 _SHOWN = 16
+#: The same, of a model of points in the plane, which are one picture together.
+_POINTS = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,13 +65,16 @@ class Model:
       f"{self.config.model.name} of {self.network.num_steps} steps",
       f"images {height}x{width}x{channels}",
     ]
-    if "best_bound" in self.about:
+    if self.about.get("best_bound") is not None:
       facts.append(f"validation bound {self.about['best_bound']:.2f} nats per image")
     return f"Model({str(self.path)!r}: {', '.join(facts)})"
 
   def _repr_png_(self) -> bytes:
     """Some of its pictures, which notebooks show beside the line above."""
-    return plots.png(plots.grid(self.sample(jax.random.key(0), _SHOWN), columns=8))
+    points = clouds.are_points(self.image_shape)
+    images = self.sample(jax.random.key(0), _POINTS if points else _SHOWN)
+    images = clouds.cloud(images)[None] if points else images
+    return plots.png(plots.grid(images, columns=8))
 
   def _repr_html_(self) -> str:
     """The line, and the pictures beneath it."""
@@ -95,6 +97,8 @@ class Model:
     *,
     num_steps: int | None = None,
     mean: bool = True,
+    label: int | Sequence[int] | None = None,
+    guidance: float | None = None,
   ) -> np.ndarray:
     """Draws images.
 
@@ -104,22 +108,32 @@ class Model:
       count: how many; not needed with [B] keys.
       num_steps: length of the chain; by default as trained. More sharpen.
       mean: the mean of the last transition, as in the thesis; False draws from it.
+      label: of a model with classes: one for all images, or one each; None: images
+        without a label.
+      guidance: how much the label counts (`gaussian.Distribution.toward`): 1, as
+        without it, is the conditional model, 2 exaggerates, 0 ignores the label.
 
     Returns:
       [count, H, W, C] float32; means lie in [0, 1].
 
     Raises:
-      UserError: count or num_steps is below 1.
+      UserError: count or num_steps is below 1, or there is no such label.
     """
-    sample = functools.partial(_sample, mean, self._markov(num_steps))
-    return _in_batches(sample, _one_each(key, count))
+    sample = functools.partial(_sample, mean, self._markov(num_steps, guidance))
+    return self._labelled(sample, one_each(key, count), label)
 
   def chain(
-    self, key: Array, count: int | None = None, *, num_steps: int | None = None
+    self,
+    key: Array,
+    count: int | None = None,
+    *,
+    num_steps: int | None = None,
+    label: int | Sequence[int] | None = None,
+    guidance: float | None = None,
   ) -> Chains:
     """Model chains with all their states; leaves [count, T, ...] (figure 3.1)."""
-    chains = functools.partial(_chains, self._markov(num_steps))
-    return _in_batches(chains, _one_each(key, count))
+    chains = functools.partial(_chains, self._markov(num_steps, guidance))
+    return self._labelled(chains, one_each(key, count), label)
 
   def infuse(
     self, key: Array, images: Array, *, num_steps: int | None = None
@@ -127,7 +141,7 @@ class Model:
     """Infusion chains towards images in [0, 1]; leaves [B, T, ...] (figure 3.2)."""
     images = self._checked(images)
     chains = functools.partial(_infusion_chains, self._markov(num_steps))
-    return _in_batches(chains, _one_each(key, len(images)), images)
+    return in_batches(chains, one_each(key, len(images)), images)
 
   def inpaint(
     self,
@@ -163,12 +177,37 @@ class Model:
     return self._clamped(_clamped_chains, key, images, known, num_steps)
 
   def log_likelihood(
-    self, key: Array, images: Array, num_chains: int = 64
+    self,
+    key: Array,
+    images: Array,
+    num_chains: int = 64,
+    label: int | Sequence[int] | None = None,
   ) -> np.ndarray:
     """Importance-sampling estimates of log p(x), nats; see `estimate`."""
-    return self.estimate(key, images, num_chains).importance
+    return self.estimate(key, images, num_chains, label).importance
 
-  def estimate(self, key: Array, images: Array, num_chains: int = 64) -> Estimates:
+  def class_likelihoods(
+    self, key: Array, images: Array, num_chains: int = 64
+  ) -> np.ndarray:
+    """Importance-sampling estimates of log p(x | y) for every label y, [B, K] nats.
+
+    All labels see the same noise. The largest of a row is what a generative classifier
+    with equal shares of the classes answers.
+
+    Raises:
+      UserError: the model has no classes, or see `estimate`.
+    """
+    labels = range(self._checked_classes())
+    found = [self.log_likelihood(key, images, num_chains, label) for label in labels]
+    return np.stack(found, axis=1)
+
+  def estimate(
+    self,
+    key: Array,
+    images: Array,
+    num_chains: int = 64,
+    label: int | Sequence[int] | None = None,
+  ) -> Estimates:
     """Lower bound and importance-sampling estimate of log p(x) (section 3.3.4).
 
     Matrix products are in full float32 on every device.
@@ -178,6 +217,8 @@ class Model:
       images: [B, H, W, C], the data set's integers, which are dequantized, or
         real numbers in [0, 1), which are taken as they are.
       num_chains: k, infusion chains per image; the estimate rises with it.
+      label: of a model with classes, for log p(x | label): one for all images, or one
+        each; None: log p(x) of images without a label.
 
     Returns:
       The estimates of every image, [B] nats.
@@ -187,10 +228,15 @@ class Model:
     """
     images = np.asarray(images)
     whole = images.dtype.kind in "iub"
-    self._checked(images, highest=self.levels - 1 if whole else 1.0)
+    self._checked(images, highest=max(self.levels - 1, 1) if whole else 1.0)
     with jax.default_matmul_precision("highest"):
       found = importance.evaluate(
-        key, self._markov(), images, levels=self.levels, num_chains=num_chains
+        key,
+        self._markov(),
+        images,
+        levels=self.levels,
+        labels=self._checked_labels(label, len(images)),
+        num_chains=num_chains,
       )
     return jax.tree.map(lambda leaf: leaf[0], found)
 
@@ -207,12 +253,56 @@ class Model:
     known = self._checked_mask(known, len(images))
     self._checked(np.where(known, images, 0.0) if images.ndim == 4 else images)
     function = functools.partial(function, self._markov(num_steps))
-    return _in_batches(function, _one_each(key, len(images)), images, known)
+    return in_batches(function, one_each(key, len(images)), images, known)
 
-  def _markov(self, num_steps: int | None = None) -> MarkovChain:
+  @property
+  def num_classes(self) -> int:
+    """How many labels the model knows; 0: none."""
+    return self.network.num_classes
+
+  def _markov(
+    self, num_steps: int | None = None, guidance: float | None = None
+  ) -> MarkovChain:
     if num_steps is not None:
-      _at_least_one("num_steps", num_steps)
-    return sampling.markov_chain(self.network, self.weights, num_steps)
+      at_least_one("num_steps", num_steps)
+    if guidance is not None:
+      self._checked_classes()
+    return sampling.markov_chain(self.network, self.weights, num_steps, guidance)
+
+  def _labelled(
+    self,
+    function: Callable[..., PyTree],
+    keys: Array,
+    label: int | Sequence[int] | None,
+  ) -> PyTree:
+    """Calls `function(keys, labels)` in batches; without a label, `function(keys)`."""
+    labels = self._checked_labels(label, len(keys))
+    return in_batches(function, keys, *([] if labels is None else [labels]))
+
+  def _checked_classes(self) -> int:
+    if not self.num_classes:
+      raise UserError(
+        f"the model in {self.path} has no classes; train one with model.num_classes"
+      )
+    return self.num_classes
+
+  def _checked_labels(
+    self, label: int | Sequence[int] | None, count: int
+  ) -> np.ndarray | None:
+    """One label for each of `count` images, int32; None where there is none."""
+    if label is None:
+      return None
+    most = self._checked_classes() - 1
+    labels = np.asarray(label)
+    if labels.shape not in ((), (count,)) or labels.dtype.kind not in "iu":
+      raise UserError(
+        f"label has shape {labels.shape} and type {labels.dtype}; allowed are one whole"
+        f" number or {count} of them"
+      )
+    wrong = labels[(labels < 0) | (labels > most)]
+    if wrong.size:
+      raise UserError(f"label is {wrong.flat[0]}; this model knows 0 to {most}")
+    return np.broadcast_to(labels, (count,)).astype(np.int32)
 
   def _checked(self, images: Array, highest: float = 1.0) -> np.ndarray:
     images = np.asarray(images, np.float32)
@@ -241,89 +331,11 @@ class Model:
     return known
 
 
-class PeerModel(Model):
-  """A trained rival method, `network.peer`: it draws pictures, and has no chain."""
-
-  def __repr__(self) -> str:
-    """One line: what it is and where it comes from."""
-    title, shape = self.network.peer.title, "x".join(map(str, self.image_shape))
-    return f"PeerModel({str(self.path)!r}: {title}, images {shape})"
-
-  def sample(
-    self,
-    key: Array,
-    count: int | None = None,
-    *,
-    num_steps: int | None = None,
-    mean: bool = True,
-  ) -> np.ndarray:
-    """Draws images as `Model.sample` does; `num_steps` are network calls.
-
-    Raises:
-      UserError: count or num_steps is below 1, or `mean` is False.
-    """
-    calls = self.network.num_steps if num_steps is None else num_steps
-    _at_least_one("num_steps", calls)
-    if not mean:
-      self._markov()
-    trained = Trained.of(self.weights)
-    sample = functools.partial(pictures, self.network.peer, trained, num_calls=calls)
-    return _in_batches(sample, _one_each(key, count))
-
-  @property
-  def no_chain(self) -> str:
-    """What is told where a chain is asked for."""
-    return (
-      f"{self.path} holds a run of train.method = {self.config.train.method!r}, which"
-      " has no chain; allowed are its pictures, and python -m experiments.compare"
-    )
-
-  def _markov(self, num_steps: int | None = None) -> NoReturn:
-    raise UserError(self.no_chain)
-
-
-def _one_each(key: Array, count: int | None) -> Array:
-  """[B] keys as they are, or those of images 0 ... count - 1 of one key."""
-  if key.ndim:
-    return key
-  if count is None:
-    raise UserError("count is missing; with one key, say how many images")
-  return keys_of(key, range(_at_least_one("count", count)))
-
-
-def keys_of(key: Array, seeds: Sequence[int]) -> Array:
-  """One key per seed: `fold_in(key, seed)`, [B].
-
-  Raises:
-    UserError: a seed is below 0 or has more than 32 bits.
-  """
-  for seed in seeds:
-    if not 0 <= seed < 2**32:
-      raise UserError(f"a seed is {seed}; allowed are 0 to {2**32 - 1}")
-  return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(
-    jnp.asarray(list(seeds), jnp.uint32)
-  )
-
-
-def _at_least_one(name: str, value: int) -> int:
-  if value < 1:
-    raise UserError(f"{name} is {value}; it must be at least 1")
-  return value
-
-
-def _in_batches(function: Callable[..., PyTree], *arrays: Array) -> PyTree:
-  """Calls `function` on rows in batches of `BATCH`, the last one padded."""
-  count = len(arrays[0])
-  results = []
-  for first in range(0, count, BATCH):
-    rows = np.minimum(np.arange(first, first + BATCH), count - 1)
-    results.append(jax.device_get(function(*(array[rows] for array in arrays))))
-  return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
-
-
 @functools.partial(jax.jit, static_argnums=0)
-def _sample(mean: bool, markov: MarkovChain, keys: Array) -> Array:
-  prediction = sampling.predict(markov, keys)
+def _sample(
+  mean: bool, markov: MarkovChain, keys: Array, labels: Array | None = None
+) -> Array:
+  prediction = sampling.predict(sampling.given(markov, labels), keys)
   return prediction.mean if mean else sampling.draw(keys, prediction)
 
 
@@ -339,6 +351,10 @@ def _batch_first(function: Callable[..., Chains]) -> Callable[..., Chains]:
 
 
 _inpaint = jax.jit(sampling.inpaint)
-_chains = _batch_first(sampling.chains)
+_chains = _batch_first(
+  lambda markov, keys, labels=None: sampling.chains(
+    sampling.given(markov, labels), keys
+  )
+)
 _infusion_chains = _batch_first(sampling.infusion_chains)
 _clamped_chains = _batch_first(sampling.clamped_chains)

@@ -8,15 +8,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from infusion_jax.config import ChainConfig, ModelConfig
+from infusion_jax.config import BITS, ChainConfig, ModelConfig
 from infusion_jax.errors import UserError
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.gaussian import Distribution, Gaussian
 from infusion_jax.networks import user_code
 from infusion_jax.networks.conv import ConvNet
 from infusion_jax.networks.layers import default_lowering
 from infusion_jax.networks.mlp import MLP
 from infusion_jax.networks.network import Network
 from infusion_jax.networks.unet import UNet
+from infusion_jax.states.bernoulli import Bernoulli
+
+#: Distributions of states by `chain.states`.
+DISTRIBUTIONS = {"gaussian": Gaussian, BITS: Bernoulli}
 
 ImageShape = tuple[int, int, int]
 
@@ -28,6 +32,8 @@ def _mlp(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> nn.
     variance_scale=chain.variance_scale,
     variance_floor=chain.variance_floor,
     dtype=jnp.dtype(model.dtype),
+    num_classes=model.num_classes,
+    bits=chain.states == BITS,
   )
 
 
@@ -40,6 +46,8 @@ def _conv(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> nn
     variance_scale=chain.variance_scale,
     variance_floor=chain.variance_floor,
     dtype=jnp.dtype(model.dtype),
+    num_classes=model.num_classes,
+    bits=chain.states == BITS,
     lowering=default_lowering(),
   )
 
@@ -58,6 +66,8 @@ def _unet(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> nn
     variance_scale=chain.variance_scale,
     variance_floor=chain.variance_floor,
     dtype=jnp.dtype(model.dtype),
+    num_classes=model.num_classes,
+    bits=chain.states == BITS,
     lowering=default_lowering(),
   )
 
@@ -83,8 +93,9 @@ def _own(
   fields = {field.name for field in dataclasses.fields(own)} - {"name", "parent"}
   try:
     module = own(**{name: values[name] for name in fields & values.keys()})
+    told = (jnp.zeros(2, int),) if model.num_classes else ()
     found = jax.eval_shape(
-      functools.partial(_one_step, module), jnp.zeros((2, *image_shape))
+      functools.partial(_one_step, module), jnp.zeros((2, *image_shape)), *told
     )
   except Exception as error:
     raise UserError(
@@ -92,17 +103,20 @@ def _own(
       f" {tuple(image_shape)}: {user_code.explained(error, own)}"
     ) from error
   shapes = [getattr(leaf, "shape", None) for leaf in jax.tree.leaves(found)]
-  if not isinstance(found, Gaussian) or shapes != [(2, *image_shape)] * 2:
+  wanted = DISTRIBUTIONS[chain.states]
+  parts = wanted._fields
+  if not isinstance(found, wanted) or shapes != [(2, *image_shape)] * len(parts):
     raise UserError(
-      f"model.name is {model.name!r}; its network must return a Gaussian whose mean and"
-      f" variance have the shape of z, {(2, *image_shape)}; it returns"
+      f"model.name is {model.name!r}; its network must return a {wanted.__name__} whose"
+      f" {' and '.join(parts)} have the shape of z, {(2, *image_shape)}; it returns"
       f" {type(found).__name__} of {shapes}"
     )
   return module
 
 
-def _one_step(module: nn.Module, z: jax.Array) -> Gaussian:
-  return module.init_with_output(jax.random.key(0), z, jnp.zeros(()), False)[0]
+def _one_step(module: nn.Module, z: jax.Array, *label: jax.Array) -> Distribution:
+  key, time = jax.random.key(0), jnp.zeros(())
+  return module.init_with_output(key, z, time, False, *label)[0]
 
 
 #: Networks of this package by `model.name`. Others: `user_code`.
@@ -129,4 +143,10 @@ def build(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> Ne
       f"model.name is {model.name!r}; allowed are {', '.join(sorted(BUILDERS))} and a"
       " network of your own, FILE.py:Class"
     )
-  return Network(module, tuple(image_shape), chain.num_steps)
+  return Network(
+    module,
+    tuple(image_shape),
+    chain.num_steps,
+    model.num_classes,
+    DISTRIBUTIONS[chain.states],
+  )

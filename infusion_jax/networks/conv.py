@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from infusion_jax.gaussian import Gaussian
-from infusion_jax.networks.heads import side_by_side, to_gaussian
+from infusion_jax.gaussian import Distribution
+from infusion_jax.networks.condition import Modulation
+from infusion_jax.networks.heads import count, initializer, to_distribution
 from infusion_jax.networks.layers import Conv, TransposedConv
 from infusion_jax.networks.norm import StepBatchNorm
 
@@ -38,6 +39,8 @@ class ConvNet(nn.Module):
     variance_floor: epsilon of the variance head.
     dtype: of the products; parameters, statistics and the Gaussian stay float32.
     lowering: one of `layers.LOWERINGS`.
+    num_classes: labels that a transition may be given; 0: none.
+    bits: states are bits, and their logits the only head.
   """
 
   channels: Sequence[int] = (512, 256, 128)
@@ -47,15 +50,20 @@ class ConvNet(nn.Module):
   variance_floor: float = 1e-4
   dtype: jnp.dtype = jnp.float32
   lowering: str = "native"
+  num_classes: int = 0
+  bits: bool = False
 
   @nn.compact
-  def __call__(self, z: Array, time: Array, train: bool) -> Gaussian:
+  def __call__(
+    self, z: Array, time: Array, train: bool, label: Array | None = None
+  ) -> Distribution:
     """One transition.
 
     Args:
       z: states, [B, H, W, C]; H and W divisible by 2 ** len(channels).
       time: the step; not used, as only the batch norm differs from step to step.
       train: whether batch norm uses the statistics of this mini-batch.
+      label: see `condition`; not used without classes.
 
     Returns:
       p(. | z) over [B, H, W, C].
@@ -64,21 +72,23 @@ class ConvNet(nn.Module):
     batch, height, width, colors = z.shape
     scale = 2 ** len(self.channels)
     grid = (height // scale, width // scale, self.channels[0])
-    h = self._encoded(z, train).reshape(batch, -1)
+    h = self._encoded(z, train, label).reshape(batch, -1)
     h = nn.Dense(
       math.prod(grid),
       use_bias=False,
       dtype=self.dtype,
       kernel_init=nn.initializers.glorot_uniform(),
     )(h)
-    h = self._activated(h, train).reshape(batch, *grid)
+    h = self._activated(h, train, label).reshape(batch, *grid)
     for features in self.channels[1:]:
-      h = self._activated(self._doubling(features, use_bias=False)(h), train)
-    raw = self._doubling(2 * colors, kernel_init=side_by_side)(h)
-    raw_mean, raw_variance = jnp.split(raw, 2, axis=-1)
-    return to_gaussian(raw_mean, raw_variance, self.variance_scale, self.variance_floor)
+      h = self._doubling(features, use_bias=False)(h)
+      h = self._activated(h, train, label)
+    colors *= count(self.bits)
+    raw = self._doubling(colors, kernel_init=initializer(self.bits))(h)
+    spread = self.variance_scale, self.variance_floor
+    return to_distribution(raw, self.bits, z.shape, *spread)
 
-  def _encoded(self, z: Array, train: bool) -> Array:
+  def _encoded(self, z: Array, train: bool, label: Array | None) -> Array:
     if self.encoder == "flat":
       return z
     for _ in self.channels:
@@ -90,11 +100,12 @@ class ConvNet(nn.Module):
         dtype=self.dtype,
         lowering=self.lowering,
       )(z)
-      z = self._activated(z, train)
+      z = self._activated(z, train, label)
     return z
 
-  def _activated(self, h: Array, train: bool) -> Array:
-    return nn.relu(StepBatchNorm(dtype=self.dtype)(h, train))
+  def _activated(self, h: Array, train: bool, label: Array | None) -> Array:
+    h = StepBatchNorm(dtype=self.dtype)(h, train)
+    return nn.relu(Modulation(self.num_classes)(h, label))
 
   def _doubling(self, features: int, **options) -> TransposedConv:
     return TransposedConv(

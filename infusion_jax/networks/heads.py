@@ -1,10 +1,13 @@
-"""From a network's last activations to a Gaussian over images."""
+"""From a network's last activations to a distribution of images."""
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.gaussian import Distribution, Gaussian
+from infusion_jax.states.bernoulli import Bernoulli
 
 Array = jax.Array
 
@@ -27,6 +30,38 @@ def to_gaussian(
   mean = jax.nn.sigmoid(raw_mean.astype(dtype))
   variance = scale * jax.nn.sigmoid(raw_variance.astype(dtype)) + floor
   return Gaussian(mean, variance)
+
+
+def count(bits: bool) -> int:
+  """Heads a network needs: logits of bits; or mean and variance."""
+  return 1 if bits else 2
+
+
+def to_distribution(
+  raw: Array, bits: bool, shape: tuple[int, ...], scale: float, floor: float
+) -> Distribution:
+  """Bits with these logits, or the Gaussian of `to_gaussian`.
+
+  Args:
+    raw: [..., `count(bits)` times features], head after head.
+    bits: which of the two.
+    shape: [B, H, W, C], of one head.
+    scale: see `to_gaussian`, as floor.
+    floor: not used for bits.
+
+  Returns:
+    The distribution over [B, H, W, C].
+  """
+  heads = [head.reshape(shape) for head in jnp.split(raw, count(bits), axis=-1)]
+  if bits:
+    (logits,) = heads
+    return Bernoulli(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+  return to_gaussian(*heads, scale, floor)
+
+
+def initializer(bits: bool) -> Callable[..., Array]:
+  """Of the kernel that all heads share."""
+  return nn.initializers.glorot_uniform() if bits else side_by_side
 
 
 def side_by_side(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

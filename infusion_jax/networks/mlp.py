@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from infusion_jax.gaussian import Gaussian
-from infusion_jax.networks.heads import side_by_side, to_gaussian
+from infusion_jax.gaussian import Distribution
+from infusion_jax.networks.condition import Modulation
+from infusion_jax.networks.heads import count, initializer, to_distribution
 from infusion_jax.networks.norm import StepBatchNorm
 
 Array = jax.Array
@@ -22,21 +23,28 @@ class MLP(nn.Module):
     variance_scale: beta of the variance head.
     variance_floor: epsilon of the variance head.
     dtype: of the matrix products; parameters and the Gaussian stay float32.
+    num_classes: labels that a transition may be given; 0: none.
+    bits: states are bits, and their logits the only head.
   """
 
   hidden_sizes: Sequence[int] = (1200, 1200)
   variance_scale: float = 0.1
   variance_floor: float = 1e-4
   dtype: jnp.dtype = jnp.float32
+  num_classes: int = 0
+  bits: bool = False
 
   @nn.compact
-  def __call__(self, z: Array, time: Array, train: bool) -> Gaussian:
+  def __call__(
+    self, z: Array, time: Array, train: bool, label: Array | None = None
+  ) -> Distribution:
     """One transition.
 
     Args:
       z: states, [B, H, W, C].
       time: the step; not used, as only the batch norm differs from step to step.
       train: whether batch norm uses the statistics of this mini-batch.
+      label: see `condition`; not used without classes.
 
     Returns:
       p(. | z) over [B, H, W, C].
@@ -51,14 +59,11 @@ class MLP(nn.Module):
         dtype=self.dtype,
         kernel_init=nn.initializers.glorot_uniform(),
       )(h)
-      h = nn.relu(StepBatchNorm(dtype=self.dtype)(h, train))
+      h = StepBatchNorm(dtype=self.dtype)(h, train)
+      h = nn.relu(Modulation(self.num_classes)(h, label))
     size = math.prod(z.shape[1:])
     # Both heads in one product: half the launches, the same arithmetic.
-    raw = nn.Dense(2 * size, dtype=self.dtype, kernel_init=side_by_side)(h)
-    raw_mean, raw_variance = jnp.split(raw, 2, axis=-1)
-    return to_gaussian(
-      raw_mean.reshape(z.shape),
-      raw_variance.reshape(z.shape),
-      self.variance_scale,
-      self.variance_floor,
-    )
+    size *= count(self.bits)
+    raw = nn.Dense(size, dtype=self.dtype, kernel_init=initializer(self.bits))(h)
+    spread = self.variance_scale, self.variance_floor
+    return to_distribution(raw, self.bits, z.shape, *spread)

@@ -1,14 +1,14 @@
 """A transition operator over time: one module, T steps of its own parameters."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from infusion_jax.chain import Parameters, Step
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.gaussian import Distribution, Gaussian
 from infusion_jax.networks.norm import STATISTICS, STEP
 
 Array = jax.Array
@@ -19,20 +19,31 @@ PyTree = Any
 class Network:
   """A Flax module for one step, and what repeats it over T of them.
 
-  `train` and `fixed` are operators of the chain, equal for equal networks.
+  `train`, `fixed` and `guided` are operators of the chain, equal for equal networks.
   `Partial(network.fixed, shared)` is a transition and a pytree that carries the
   weights: a jitted function can take it as an argument and is compiled once for all
-  weights.
+  weights. A label goes the same way, `Partial(network.fixed, shared, label=label)`: a
+  scalar, or one for each row of the states.
 
   Attributes:
-    module: called as `module(z, time, train)`, returns a Gaussian; hashable.
+    module: called as `module(z, time, train)`, or with classes as
+      `module(z, time, train, label)`; hashable.
     image_shape: (H, W, C).
     num_steps: T.
+    num_classes: K; labels are 0 ... K - 1, and K is that of no label. 0: there are
+      no labels.
+    distribution: what the module returns, `Gaussian` or `Bernoulli`.
   """
 
   module: nn.Module
   image_shape: tuple[int, int, int]
   num_steps: int
+  num_classes: int = 0
+  distribution: type[NamedTuple] = Gaussian
+
+  def of_states(self, value: Any) -> Distribution:
+    """The distribution of states with a value in the place of every array."""
+    return self.distribution(*[value] * len(self.distribution._fields))
 
   def init(self, key: Array) -> tuple[Parameters, PyTree]:
     """Initial parameters, and statistics (mean 0, variance 1) [T, ...]."""
@@ -41,7 +52,7 @@ class Network:
     @jax.jit
     def draw(key: Array) -> PyTree:
       z = jnp.zeros((1, *self.image_shape))
-      return self.module.init(key, z, jnp.zeros(()), False)
+      return self.module.init(key, z, jnp.zeros(()), False, *self._told(None))
 
     variables = draw(key)
     return (
@@ -58,6 +69,31 @@ class Network:
   def fixed(self) -> "Fixed":
     """The operator with given statistics: images do not see each other."""
     return Fixed(self)
+
+  @property
+  def guided(self) -> "Guided":
+    """`fixed` with and without a label, combined; for networks with classes."""
+    return Guided(self)
+
+  def apply(
+    self,
+    variables: PyTree,
+    step: Step,
+    z: Array,
+    label: Array | None,
+    *,
+    train: bool = False,
+    **options: Any,
+  ) -> Any:
+    """The module at one step; `options` are those of Flax's `apply`."""
+    arguments = z, self.time(step.index), train, *self._told(label)
+    return self.module.apply(variables, *arguments, **options)
+
+  def _told(self, label: Array | None) -> tuple[Array, ...]:
+    """The label as a further argument of a module that takes one."""
+    if not self.num_classes:
+      return ()
+    return (jnp.asarray(self.num_classes if label is None else label),)
 
   def steps(self, per_step: PyTree, statistics: PyTree = None) -> Step:
     """What a chain of T steps scans over, leaves [T, ...]."""
@@ -82,11 +118,13 @@ class Training:
 
   network: Network
 
-  def __call__(self, shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, PyTree]:
-    """See `chain.Operator`."""
+  def __call__(
+    self, shared: PyTree, step: Step, z: Array, label: Array | None = None
+  ) -> tuple[Distribution, PyTree]:
+    """See `chain.Operator`; labels are [B] or a scalar."""
     variables = {"params": shared, STEP: step.per_step}
-    p, report = self.network.module.apply(
-      variables, z, self.network.time(step.index), True, mutable=[STATISTICS]
+    p, report = self.network.apply(
+      variables, step, z, label, train=True, mutable=[STATISTICS]
     )
     return p, report.get(STATISTICS, {})
 
@@ -97,8 +135,29 @@ class Fixed:
 
   network: Network
 
-  def __call__(self, shared: PyTree, step: Step, z: Array) -> tuple[Gaussian, None]:
-    """See `chain.Operator`."""
+  def __call__(
+    self, shared: PyTree, step: Step, z: Array, label: Array | None = None
+  ) -> tuple[Distribution, None]:
+    """See `chain.Operator`; labels are [B] or a scalar."""
     variables = {"params": shared, STEP: step.per_step, STATISTICS: step.statistics}
-    time = self.network.time(step.index)
-    return self.network.module.apply(variables, z, time, False), None
+    return self.network.apply(variables, step, z, label), None
+
+
+@dataclasses.dataclass(frozen=True)
+class Guided:
+  """`Fixed` twice, without and with the label: `Distribution.toward`."""
+
+  network: Network
+
+  def __call__(
+    self,
+    shared: PyTree,
+    step: Step,
+    z: Array,
+    label: Array | None = None,
+    guidance: Array | float = 1.0,
+  ) -> tuple[Distribution, None]:
+    """See `chain.Operator`; guidance is a scalar."""
+    fixed = self.network.fixed
+    free, given = (fixed(shared, step, z, told)[0] for told in (None, label))
+    return free.toward(given, jnp.asarray(guidance)), None

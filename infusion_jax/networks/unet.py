@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from infusion_jax.gaussian import Gaussian
-from infusion_jax.networks.heads import side_by_side, to_gaussian
+from infusion_jax.gaussian import Distribution
+from infusion_jax.networks.condition import LabelTable
+from infusion_jax.networks.heads import count, initializer, to_distribution
 from infusion_jax.networks.layers import Conv
 
 Array = jax.Array
@@ -35,6 +36,8 @@ class UNet(nn.Module):
     dtype: of the products; parameters, group statistics and the Gaussian stay
       float32.
     lowering: one of `layers.LOWERINGS`.
+    num_classes: labels that a transition may be given; 0: none.
+    bits: states are bits, and their logits the only head.
   """
 
   channels: Sequence[int] = (256, 128, 64)
@@ -44,22 +47,27 @@ class UNet(nn.Module):
   variance_floor: float = 1e-4
   dtype: jnp.dtype = jnp.float32
   lowering: str = "native"
+  num_classes: int = 0
+  bits: bool = False
 
   @nn.compact
-  def __call__(self, z: Array, time: Array, train: bool) -> Gaussian:
+  def __call__(
+    self, z: Array, time: Array, train: bool, label: Array | None = None
+  ) -> Distribution:
     """One transition.
 
     Args:
       z: states, [B, H, W, C]; H and W divisible by 2 ** (len(channels) - 1).
       time: the step in (0, 1], scalar.
       train: not used; group norm knows one image only.
+      label: see `condition`; not used without classes.
 
     Returns:
       p(. | z) over [B, H, W, C].
     """
     del train
     finest_first = tuple(reversed(self.channels))
-    condition = self._condition(time, 4 * finest_first[0])
+    condition = self._condition(time, 4 * finest_first[0], label)
     h = self._conv(finest_first[0])(2 * z - 1)
     skips = []
     for level, features in enumerate(finest_first):
@@ -73,12 +81,15 @@ class UNet(nn.Module):
       h = jnp.concatenate([h, skips.pop()], -1)
       h = self._level(h, condition, features)
     h = nn.silu(nn.GroupNorm(self.groups, dtype=self.dtype)(h))
-    raw = self._conv(2 * z.shape[-1], kernel_init=side_by_side)(h)
-    raw_mean, raw_variance = jnp.split(raw, 2, axis=-1)
-    return to_gaussian(raw_mean, raw_variance, self.variance_scale, self.variance_floor)
+    colors = count(self.bits) * z.shape[-1]
+    raw = self._conv(colors, kernel_init=initializer(self.bits))(h)
+    spread = self.variance_scale, self.variance_floor
+    return to_distribution(raw, self.bits, z.shape, *spread)
 
-  def _condition(self, time: Array, features: int) -> Array:
+  def _condition(self, time: Array, features: int, label: Array | None) -> Array:
     h = nn.Dense(features, dtype=self.dtype)(waves(time, features)[None])
+    if self.num_classes:
+      h = h + LabelTable(self.num_classes, features)(label).astype(h.dtype)
     return nn.silu(nn.Dense(features, dtype=self.dtype)(nn.silu(h)))
 
   def _level(self, h: Array, condition: Array, features: int) -> Array:
@@ -91,7 +102,7 @@ class UNet(nn.Module):
 
 
 class _Block(nn.Module):
-  """Two convolutions around a scale and shift given by the time, and a shortcut."""
+  """Two convolutions around a scale and shift by time and label, and a shortcut."""
 
   features: int
   groups: int
@@ -100,7 +111,7 @@ class _Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, condition: Array) -> Array:
-    """Maps [B, H, W, C] and [1, D] to [B, H, W, features]."""
+    """Maps [B, H, W, C] and [1 or B, D] to [B, H, W, features]."""
     conv = {"dtype": self.dtype, "lowering": self.lowering}
     h = nn.silu(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
     h = Conv(self.features, **conv)(h)

@@ -52,9 +52,11 @@ class Materials:
 
   def titled(self, picture: Picture, about: str = "") -> Picture:
     """A picture under a line of what it is, and lines of what to know of it."""
-    return titled(
-      picture, f"{self.target.title}: {about or self.target.about}", self.notes
-    )
+    notes = self.notes
+    if len(self.trained) > 1:
+      named = zip(self.trained, notes, strict=True)
+      notes = [f"{trained.run.title}: {note}" for trained, note in named if note]
+    return titled(picture, f"{self.target.title}: {about or self.target.about}", notes)
 
 
 def titled(picture: Picture, title: str, notes: Sequence[str] = ()) -> Picture:

@@ -19,7 +19,7 @@ from infusion_jax.paper.descriptions import Options
 from infusion_jax.paper.materials import Materials, titled
 from infusion_jax.paper.records import Number, Outcome
 from infusion_jax.paper.runs import Trained
-from infusion_jax.sweep import overrides, tables
+from infusion_jax.sweep import overrides, result_files, tables
 from infusion_jax.training import metrics_log
 from infusion_jax.views import figures, inpainting
 from infusion_jax.views.figures import Frames
@@ -145,7 +145,7 @@ def rate_curves(materials: Materials) -> Outcome:
         told=order.verdict or "nothing published",
       )
     )
-  picture = tables.figure(panels)
+  picture = result_files.figure(panels)
   return _drawn(materials, picture, numbers)
 
 

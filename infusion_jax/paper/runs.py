@@ -67,10 +67,10 @@ class Bench:
       needed = source.needs or source.files
       if all((self.data / name).exists() for name in needed):
         return source
-    last = run.sources[-1]
-    wanted = " and ".join(last.needs or last.files)
+    wanted = (" and ".join(source.needs or source.files) for source in run.sources)
     raise UserError(
-      f"{run.title} needs {wanted} in the data folder, where it is missing"
+      f"{run.title} needs {', or '.join(wanted)} in the folder {str(self.data)!r},"
+      " which does not have it; --data or INFUSION_JAX_DATA name another folder"
     )
 
   def located(self, source: Source) -> str:

@@ -12,7 +12,7 @@ from infusion_jax.paper.materials import Materials
 from infusion_jax.paper.records import Number, Outcome
 from infusion_jax.paper.runs import Table, Trained
 from infusion_jax.storage import published_numbers
-from infusion_jax.sweep import tables
+from infusion_jax.sweep import result_files, tables
 
 _TABLE_3_1 = "table_3_1_mnist_log_likelihood"
 _OURS = {
@@ -161,7 +161,7 @@ def rates(materials: Materials) -> Outcome:
   panels = tables.panels(table.rows)
   pictures = {}
   for panel, rows in panels.items():
-    picture = tables.sample_rows(rows)
+    picture = result_files.sample_rows(rows)
     if picture is not None:
       pictures[f"{outputs.file_name(panel)}.png"] = materials.titled(picture, panel)
   protocol = tables.describe(table.protocol)

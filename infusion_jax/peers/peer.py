@@ -132,15 +132,23 @@ class PeerNetwork:
   Attributes:
     peer: the method.
     num_steps: of the configuration's chain, which a peer does not use.
+    num_classes: peers know no labels.
+    distribution: of the prior that is stored beside the weights.
   """
 
   peer: Peer
   num_steps: int
+  num_classes: int = 0
+  distribution: type[Gaussian] = Gaussian
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C)."""
     return self.peer.image_shape
+
+  def of_states(self, value: Array) -> Gaussian:
+    """See `networks.Network`."""
+    return self.distribution(value, value)
 
   def init(self, key: Array) -> tuple[Parameters, PyTree]:
     """Initial parameters; no batch statistics."""

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.errors import UserError
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.gaussian import Distribution, Gaussian
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
+from infusion_jax.states.bernoulli import Bernoulli
 from infusion_jax.storage.checkpoints import Checkpoints, newest_intact
 
 PyTree = Any
@@ -38,8 +39,12 @@ def from_tree(tree: dict[str, PyTree]) -> Weights:
   return Weights(
     Parameters(_cast(tree["shared"], "float16", "float32"), tree["per_step"]),
     tree["statistics"],
-    Infusion(Gaussian(**tree["prior"]), tree["rates"], tree["target_variance"]),
+    Infusion(_prior(tree["prior"]), tree["rates"], tree["target_variance"]),
   )
+
+
+def _prior(tree: dict[str, PyTree]) -> Distribution:
+  return (Bernoulli if "logits" in tree else Gaussian)(**tree)
 
 
 def narrowed(item: dict[str, PyTree], dtype: str) -> dict[str, PyTree]:
@@ -77,7 +82,8 @@ def like(network: Network, about: Mapping[str, Any] | None = None) -> dict[str, 
   def make() -> dict[str, PyTree]:
     parameters, statistics = network.init(jax.random.key(0))
     pixel = jnp.zeros(network.image_shape)
-    infusion = Infusion(Gaussian(pixel, pixel), jnp.zeros(network.num_steps), 0.0)
+    prior = network.of_states(pixel)
+    infusion = Infusion(prior, jnp.zeros(network.num_steps), 0.0)
     item = tree_of(Weights(parameters, statistics, infusion))
     return {**item, "shared": _cast(item["shared"], "float32", dtype)}
 

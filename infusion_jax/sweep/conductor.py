@@ -24,12 +24,13 @@ from infusion_jax.sweep import (
   ledger,
   overrides,
   ray_jobs,
+  result_files,
   tables,
 )
 from infusion_jax.sweep.ledger import Folder, Group, Job, Plan, SweepProtocol
 from infusion_jax.sweep.ray_jobs import Done, Ray
 from infusion_jax.training import signals
-from infusion_jax.training.loop import check_fits
+from infusion_jax.training.labels import check_fits
 from infusion_jax.training.state import make_rates, make_recipe
 
 
@@ -83,12 +84,14 @@ def conduct(
     with connected, signals.asking() as asked:
       for job in _work(todo, ray, asked, say):
         done.append(job)
-        tables.write(folder, tables.collect(folder, plan.groups, protocol), protocol)
+        result_files.write(
+          folder, tables.collect(folder, plan.groups, protocol), protocol
+        )
       finished = [job for job in done if job.error is None]
       if asked() and len(finished) < len(todo):
         raise signals.Stopped("stopped; the groups in work have saved their state")
     rows = tables.collect(folder, plan.groups, protocol)
-    written = tables.write(folder, rows, protocol)
+    written = result_files.write(folder, rows, protocol)
   return Conducted(rows, written, [job for job in done if job.error])
 
 
@@ -157,7 +160,7 @@ def run(job: Job) -> str:
   for file in job.code:
     user_code.run(file)
   folder = Folder(pathlib.Path(job.workdir))
-  dataset = load_dataset(job.group.configs[0].data)
+  dataset = dataset_of(job.group.configs[0])
   try:
     with signals.asking() as asked:
       if folder.results(job.group) is None:
@@ -179,15 +182,25 @@ def run(job: Job) -> str:
 
 @functools.lru_cache(maxsize=2)
 def load_dataset(data: DataConfig) -> Dataset:
-  """The data set of a run; the last two are kept."""
+  """The images of a run; the last two data sets are kept."""
   return datasets.from_config(data)
+
+
+def dataset_of(config: Config) -> Dataset:
+  """The data set of a run, with labels where the model has classes."""
+  return _labelled(load_dataset(config.data), config.data, config.model.num_classes)
+
+
+@functools.lru_cache(maxsize=2)
+def _labelled(dataset: Dataset, data: DataConfig, num_classes: int) -> Dataset:
+  return datasets.labelled(dataset, data, num_classes)
 
 
 def check(configs: Sequence[Config]) -> None:
   """Raises UserError where a run does not fit its data; nothing is computed."""
   for config in configs:
     make_rates(config.chain)
-    dataset = load_dataset(config.data)
+    dataset = dataset_of(config)
     check_fits(config, dataset)
     recipe = make_recipe(config, dataset)
     if config.train.init_from:
@@ -197,7 +210,7 @@ def check(configs: Sequence[Config]) -> None:
 def group_cost(group: Group) -> cost.Cost:
   """The cost of one run of a group."""
   config = group.configs[0]
-  dataset = load_dataset(config.data)
+  dataset = dataset_of(config)
   return cost.estimate(make_recipe(config, dataset), dataset)
 
 

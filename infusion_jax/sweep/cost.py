@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from infusion_jax import gaussian, objectives
+from infusion_jax import objectives
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.gaussian import Distribution
 from infusion_jax.networks import Network
 from infusion_jax.training.state import Recipe, initial_state
 
@@ -123,7 +123,7 @@ def total_bytes(cost: Cost, runs: int, devices: int = 1) -> int:
   return cost.data_bytes + -(-runs // devices) * cost.run_bytes
 
 
-def _forward(network: Network, parameters: PyTree, z: jax.Array) -> Gaussian:
+def _forward(network: Network, parameters: PyTree, z: jax.Array) -> Distribution:
   first = jax.tree.map(lambda leaf: leaf[0], network.steps(parameters.per_step))
   return network.train(parameters.shared, first, z)[0]
 
@@ -134,7 +134,7 @@ def _work_bytes(recipe: Recipe) -> int:
 
   def residuals(parameters: PyTree, z: jax.Array) -> list[jax.Array]:
     def loss(parameters: PyTree) -> jax.Array:
-      return gaussian.log_density(z, _forward(network, parameters, z)).mean()
+      return _forward(network, parameters, z).log_density(z).mean()
 
     return jax.tree.leaves(jax.vjp(loss, parameters)[1])
 

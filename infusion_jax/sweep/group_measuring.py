@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from infusion_jax import likelihood, random
 from infusion_jax.datasets import Dataset
@@ -17,6 +16,7 @@ from infusion_jax.sampling import Weights
 from infusion_jax.storage import weights as stored
 from infusion_jax.sweep import vmapped
 from infusion_jax.sweep.ledger import SAMPLES_FILE, Folder, Job
+from infusion_jax.terminal.counting import counter
 from infusion_jax.training import signals
 from infusion_jax.training.state import Recipe, make_recipe
 
@@ -83,22 +83,22 @@ def _test_bounds(
   """Lower bounds of test images under R models, [R, N] nats."""
   protocol = job.protocol
   images = dataset.test[: protocol.num_images or len(dataset.test)]
+  labels = dataset.labels_of("test")
   chunk = min(protocol.num_chains, _CHAIN_CHUNK)
   # As many chains at a time as training has.
   batch = max(1, recipe.batch_size // chunk)
   key = random.named(jax.random.key(protocol.seed), "chains")
   parts = []
-  with tqdm.tqdm(
-    total=len(images), desc="test bound", unit="image", disable=not job.progress
-  ) as bar:
+  with counter(len(images), "test bound", "image", shown=job.progress) as bar:
     batches = importance.batches(key, images, dataset.levels, 1, batch)
-    for _, _, rows, keys, x in batches:
+    for _, first, rows, keys, x in batches:
       if asked():
         raise signals.Stopped(
           f"stopped while measuring group {job.group.name}, whose training is saved"
         )
+      told = importance.labels_of_batch(labels, first, len(keys))
       found = measure(
-        keys, weights, x(), num_chains=protocol.num_chains, chunk_size=chunk
+        keys, weights, x(), told, num_chains=protocol.num_chains, chunk_size=chunk
       )
       parts.append(np.asarray(found)[:, :rows])
       bar.update(rows)

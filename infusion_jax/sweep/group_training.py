@@ -9,14 +9,12 @@ import contextlib
 import dataclasses
 import math
 import shutil
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from infusion_jax import random
 from infusion_jax.config import Config
@@ -81,6 +79,7 @@ class _Group(epochs.Training):
     self.group, self.dataset, self.sweep = group, dataset, folder
     self.recipe = make_recipe(config, dataset)
     self.rows = vmapped.filled_up(group.configs)
+    self.num_runs = len(self.rows)
     stack = vmapped.stack([make_run(row, dataset) for row in self.rows])
     mesh = vmapped.make_mesh(len(group.configs))
     together = vmapped.chosen_together(job.together)
@@ -88,6 +87,10 @@ class _Group(epochs.Training):
     self.stack = stack._replace(run=self.program.place_run(stack.run))
     self.images = self.program.place_images(dataset.train)
     self.validation = self.program.place_images(dataset.validation)
+    self.labels = {
+      split: self.program.place_labels(dataset.labels_of(split))
+      for split in ("train", "validation")
+    }
     #: A `Result` for every run that no longer trains, else None.
     self.ended: list[Result | None] = [None] * len(group.configs)
 
@@ -126,8 +129,9 @@ class _Group(epochs.Training):
 
   def advance(self, state: TrainState, most: int) -> tuple[TrainState, int]:
     """Takes so many steps."""
-    size = jnp.asarray(most)
-    return self.program.train_steps(state, self.stack.run, self.images, size), most
+    size, labels = jnp.asarray(most), self.labels["train"]
+    run, images = self.stack.run, self.images
+    return self.program.train_steps(state, run, images, size, labels), most
 
   def over(self, state: TrainState, epoch: int) -> bool:
     """Whether no run trains any more."""
@@ -148,7 +152,8 @@ class _Group(epochs.Training):
     """Validates all runs, freezes those that end, keeps the others' best."""
     run = self.stack.run
     key = random.named(run.key, "validation")
-    terms = self.program.mean_terms(state.current, key, run.infusion, self.validation)
+    rows = self.validation, self.labels["validation"]
+    terms = self.program.mean_terms(state.current, key, run.infusion, *rows)
     bounds, totals, failed = jax.device_get(
       (terms["bound"], state.totals, state.failed)
     )
@@ -168,7 +173,7 @@ class _Group(epochs.Training):
     state = self.program.end_epoch(state, jnp.asarray(bounds), np.int32(epoch))
     self._end_stalled(state, epoch)
     best = float(np.max(jax.device_get(state.best.bound)))
-    self.bar.set_postfix(epoch=epoch, training=len(self.active), best=f"{best:.1f}")
+    self.measured = {"training": f"{len(self.active)} runs", "best": f"{best:.2f}"}
     return state
 
   def _end_diverged(
@@ -212,10 +217,9 @@ class _Group(epochs.Training):
       return
     where = f" at step {failed_step}" if failed_step is not None else ""
     label = overrides.place(self.group.configs[index])
-    tqdm.tqdm.write(
+    self.log.say(
       f"run {run} ({label.panel}: {label.label}) {status} in epoch {epoch}{where};"
-      f" {len(self.active)} of the group's {len(self.ended)} runs go on",
-      file=sys.stderr,
+      f" {len(self.active)} of the group's {len(self.ended)} runs go on"
     )
 
   def save(self, state: TrainState, epoch: int) -> None:
@@ -232,13 +236,14 @@ class _Group(epochs.Training):
 
   def export(self, state: TrainState) -> list[Result]:
     """Writes every run's best weights with the batch statistics of the training set."""
-    self.bar.set_description("batch statistics")
+    self.log.doing("batch statistics")
     run = self.stack.run
     statistics = self.program.population_statistics(
       state.best.parameters,
       random.named(run.key, "population"),
       run.infusion,
       self.images,
+      self.labels["train"],
     )
     parameters, statistics = jax.device_get((state.best.parameters, statistics))
     results = [result for result in self.ended if result is not None]

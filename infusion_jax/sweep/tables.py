@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infusion_jax.config import Config, value_of
-from infusion_jax.drawing import line_plots, markdown, outputs, plots, tiles
-from infusion_jax.drawing.tiles import Picture
-from infusion_jax.storage import files, provenance
+from infusion_jax.drawing import markdown
+from infusion_jax.storage import provenance
 from infusion_jax.sweep import overrides
 from infusion_jax.sweep.ledger import SAMPLES_FILE, Folder, Group, Result, SweepProtocol
 from infusion_jax.training import metrics_log
@@ -19,8 +18,6 @@ from infusion_jax.training.state import make_rates
 
 FORMAT_VERSION = 1
 
-#: Lines of figure A.1 start where most bounds are, not in the first epochs' depths.
-_CLIP = 0.1
 #: The columns of sweep.csv before those of the keys that vary in the table.
 _COLUMNS = (
   "run",
@@ -217,38 +214,6 @@ def _verdict(ranked: Sequence[Row], rows: Sequence[Row], published: float) -> st
   return f"best {best:g}, published best {published:g} ({beside})"
 
 
-def write(folder: Folder, rows: Sequence[Row], protocol: SweepProtocol) -> list[str]:
-  """Writes sweep.json, sweep.csv, sweep.md and the pictures.
-
-  Args:
-    folder: the workdir.
-    rows: see `collect`.
-    protocol: the test bounds' own.
-
-  Returns:
-    The names of the files.
-
-  Raises:
-    UserError: a file cannot be written.
-  """
-  place = folder.path
-  by_panel = panels(rows)
-  content = {
-    "sweep.csv": table_csv(rows).encode(),
-    "sweep.md": page(rows, protocol).encode(),
-  }
-  for name, text in content.items():
-    files.save_bytes(place / name, text)
-  files.write_json(place / "sweep.json", to_json(rows, protocol))
-  pictures = {"figure_a1.png": figure(by_panel)}
-  for panel, members in by_panel.items():
-    pictures[f"samples_{outputs.file_name(panel)}.png"] = sample_rows(members)
-  drawn = {name: picture for name, picture in pictures.items() if picture is not None}
-  for name, picture in drawn.items():
-    plots.save(place / name, picture)
-  return ["sweep.json", *content, *drawn]
-
-
 def to_json(rows: Sequence[Row], protocol: SweepProtocol) -> dict[str, Any]:
   """The whole table, its curves, and how it came about."""
   orders = [order(panel, members) for panel, members in panels(rows).items()]
@@ -341,12 +306,12 @@ def panel_table(rows: Sequence[Row]) -> str:
     [
       [
         row.place.label,
-        _number(row.best_bound),
+        number(row.best_bound),
         "-" if row.best_epoch is None else str(row.best_epoch),
-        _number(row.test_bound),
-        _number(row.standard_error),
-        _number(row.published),
-        _number(row.gap, "+"),
+        number(row.test_bound),
+        number(row.standard_error),
+        number(row.published),
+        number(row.gap, "+"),
         row.status if row.epochs is None else f"{row.status}, {row.epochs} epochs",
       ]
       for row in rows
@@ -354,43 +319,6 @@ def panel_table(rows: Sequence[Row]) -> str:
   )
 
 
-def _number(value: float | None, sign: str = "") -> str:
+def number(value: float | None, sign: str = "") -> str:
+  """With two decimals, or a dash where there is none."""
   return "-" if value is None else f"{value:{sign}.2f}"
-
-
-def figure(by_panel: dict[str, list[Row]]) -> Picture | None:
-  """Figure A.1: validation curves, one line a rate, panels in two columns."""
-  drawn = []
-  for panel, rows in by_panel.items():
-    series = {row.place.label: row.curve for row in rows if row.curve[0]}
-    if series:
-      drawn.append(
-        line_plots.curves(
-          series,
-          "epoch",
-          "validation bound (nats)",
-          title=panel,
-          ordered=True,
-          clip_low_quantile=_CLIP,
-        )
-      )
-  if not drawn:
-    return None
-  pairs = [drawn[i : i + 2] for i in range(0, len(drawn), 2)]
-  lines = [tiles.join(pair, axis=1, align=0.0) for pair in pairs]
-  return tiles.join(lines, axis=0, align=0.0)
-
-
-def sample_rows(rows: Sequence[Row]) -> Picture | None:
-  """The rows of table A.1: rate, test bound and means of the last transition."""
-  groups = {
-    (row.place.label, _number(row.test_bound)): row.samples
-    for row in rows
-    if row.samples is not None
-  }
-  if not groups:
-    return None
-  return plots.labelled_rows(
-    groups,
-    headers=(rows[0].place.by, "test bound", f"{rows[0].place.panel}: sample means"),
-  )

@@ -20,7 +20,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from infusion_jax import likelihood, sampling
 from infusion_jax.chain import Infusion, Parameters
-from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
 from infusion_jax.training import programs
@@ -163,7 +162,7 @@ class StackedProgram:
     """
     self._mesh = mesh
     self._axes = axes
-    run = _run_structure().unflatten(axes)
+    run = _run_structure(recipe.network).unflatten(axes)
 
     def bind(function: Callable, in_axes: PyTree, out_axes: PyTree = 0) -> Callable:
       mapped = over_runs(function, in_axes, out_axes, mesh, together)
@@ -174,10 +173,12 @@ class StackedProgram:
     measure = functools.partial(programs.mean_terms, recipe)
     population = functools.partial(programs.population_statistics, recipe)
     start = functools.partial(initial_state, recipe)
-    self.train_steps = bind(train, (STATE_AXES, run, None, None), STATE_AXES)
+    self.train_steps = bind(train, (STATE_AXES, run, None, None, None), STATE_AXES)
     self.end_epoch = bind(programs.end_epoch, (STATE_AXES, 0, None), STATE_AXES)
-    self.mean_terms = bind(measure, (0, run.key, run.infusion, None))
-    self.population_statistics = bind(population, (0, run.key, run.infusion, None))
+    # The last two are images and labels, the same for all.
+    measured = (0, run.key, run.infusion, None, None)
+    self.mean_terms = bind(measure, measured)
+    self.population_statistics = bind(population, measured)
     self.initial_state = bind(start, (0,), STATE_AXES)
 
   def place_run(self, run: Run) -> Run:
@@ -198,6 +199,10 @@ class StackedProgram:
     """Puts images on every device."""
     return self._place(jnp.asarray(images), None)
 
+  def place_labels(self, labels: np.ndarray | None) -> Array | None:
+    """Puts labels, if there are any, on every device."""
+    return None if labels is None else self.place_images(labels)
+
   def place_keys(self, keys: Array) -> Array:
     """Puts one key per run on the devices."""
     return self._place(keys, 0)
@@ -209,8 +214,8 @@ class StackedProgram:
     return NamedSharding(self._mesh, _spec(axis))
 
 
-def _run_structure() -> jax.tree_util.PyTreeDef:
-  return jax.tree.structure(Run(0, Infusion(Gaussian(0, 0), 0, 0), 0, 0))
+def _run_structure(network: Network) -> jax.tree_util.PyTreeDef:
+  return jax.tree.structure(Run(0, Infusion(network.of_states(0), 0, 0), 0, 0))
 
 
 def over_runs(
@@ -347,6 +352,7 @@ def bounds(
   keys: Array,
   weights: Weights,
   x: Array,
+  labels: Array | None = None,
   *,
   network: Network,
   mesh: Mesh | None,
@@ -360,6 +366,7 @@ def bounds(
     keys: [N], one per image, the same for all models.
     weights: leaves [R, ...].
     x: [N, H, W, C].
+    labels: [N], which bounds are conditional on; None: networks without classes.
     network: of all models.
     mesh: see `make_mesh`.
     together: models that a device computes at once; 0: all.
@@ -367,15 +374,16 @@ def bounds(
     chunk_size: chains an image and model held at a time.
   """
 
-  def one(weights: Weights, keys: Array, x: Array) -> Array:
+  def one(weights: Weights, keys: Array, x: Array, labels: Array | None) -> Array:
     markov = sampling.markov_chain(network, weights)
     # Full float32 products on every device, as in `evaluation`.
     with jax.default_matmul_precision("highest"):
       return likelihood.estimate(
-        keys, markov, x, num_chains=num_chains, chunk_size=chunk_size
+        keys, markov, x, labels, num_chains=num_chains, chunk_size=chunk_size
       ).bound
 
-  return over_runs(one, (0, None, None), 0, mesh, together)(weights, keys, x)
+  axes = (0, None, None, None)
+  return over_runs(one, axes, 0, mesh, together)(weights, keys, x, labels)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "mesh", "together"))

@@ -10,18 +10,22 @@ import abc
 import math
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import tqdm
+import jax
 
-from infusion_jax.storage import files
+from infusion_jax.storage import files, provenance
 from infusion_jax.storage.checkpoints import Checkpoints
+from infusion_jax.terminal import training_log
+from infusion_jax.terminal.training_log import TrainingLog
 from infusion_jax.training import hosts, signals
 from infusion_jax.training.metrics_log import MetricsWriter, Silent
 from infusion_jax.training.nonfinite import NonFiniteError
-from infusion_jax.training.state import TrainState
+from infusion_jax.training.state import Best, TrainState
 
 TIMING_FILE = "timing.jsonl"
+#: Fewer steps than these train little; a run is told so.
+_FEW_STEPS = 100
 
 
 class Training(abc.ABC):
@@ -34,14 +38,17 @@ class Training(abc.ABC):
     per_epoch: steps of an epoch.
     num_epochs: to be trained.
     writer: of metrics.
-    bar: progress in steps; None before `begin`.
-    chunk: steps until the next look at signals and progress bar.
+    log: how it goes, for people; None before `begin`.
+    measured: what the log tells of the last epoch, by name.
+    chunk: steps until the next look at signals and progress.
   """
 
   #: Seconds that a chunk of steps should take.
   chunk_seconds = 1.0
   #: What is stopped, in the sentence that says so.
   name = ""
+  #: Runs that the state holds.
+  num_runs = 1
 
   def __init__(
     self,
@@ -52,7 +59,7 @@ class Training(abc.ABC):
     per_epoch: int,
     num_epochs: int,
     progress: bool = True,
-    title: str | None = None,
+    title: str = "",
     watched_by: Sequence[str] = (),
   ) -> None:
     """Opens nothing yet; see `begin`."""
@@ -63,9 +70,10 @@ class Training(abc.ABC):
     self.per_epoch = per_epoch
     self.num_epochs = num_epochs
     self.writer: MetricsWriter | Silent = Silent()
-    self.bar: tqdm.tqdm | None = None
+    self.log: TrainingLog | None = None
+    self.measured: dict[str, str] = {}
     self.chunk = 1
-    self._shown = progress and hosts.is_first()
+    self._progress = progress
     self._title = title
     self._watched_by = watched_by
 
@@ -98,7 +106,7 @@ class Training(abc.ABC):
     raise error
 
   def begin(self) -> TrainState:
-    """The last state, with metrics and progress bar set to its step."""
+    """The last state, with metrics and log set to its step."""
     step, state = self.latest()
     self.writer.close()
     self.writer = (
@@ -107,23 +115,43 @@ class Training(abc.ABC):
       )
       or Silent()
     )
-    if self.bar is None:
-      self.bar = tqdm.tqdm(
-        total=self.num_epochs * self.per_epoch,
-        initial=step,
-        unit="step",
-        desc=self._title,
-        disable=not self._shown,
-      )
-    else:
-      self.bar.reset()
-      self.bar.update(step)
+    if self.log is None:
+      self.log = self._opened_log()
+    self.log.say(self._about(step, state))
+    self.log.restart(step)
     return state
 
+  def _opened_log(self) -> TrainingLog:
+    length = self.num_epochs, self.per_epoch
+    if not hosts.is_first():
+      return TrainingLog()
+    return training_log.opened(*length, self._title, bar=self._progress)
+
+  def _about(self, step: int, state: TrainState) -> str:
+    """Device, size and length of the training, in a line."""
+    leaves = jax.tree.leaves(state.current)
+    count = len(leaves[0].sharding.device_set)
+    steps = self.num_epochs * self.per_epoch
+    parts = [
+      provenance.device() + (f", {count} devices" if count > 1 else ""),
+      f"{sum(leaf.size for leaf in leaves) // self.num_runs:,} parameters",
+      f"{steps:,} steps, {self.per_epoch:,} an epoch",
+    ]
+    if steps < _FEW_STEPS:
+      parts.append("so few show that all works, but train next to nothing")
+    if step:
+      parts.append(f"goes on after step {step:,}")
+    return "; ".join(parts)
+
+  def note(self, validation: Mapping[str, float], best: Best) -> None:
+    """Keeps what the log shall tell of an epoch."""
+    bound, epoch = float(best.bound), int(best.epoch)
+    self.measured = training_log.measured(validation, bound, epoch)
+
   def close(self) -> None:
-    """Closes files and progress bar."""
-    if self.bar is not None:
-      self.bar.close()
+    """Closes files and log."""
+    if self.log is not None:
+      self.log.close()
     self.writer.close()
     self.checkpoints.close()
 
@@ -150,8 +178,10 @@ def _epochs(training: Training, state: TrainState) -> TrainState:
     state = _steps_of_epoch(training, state)
     epoch += 1
     state = training.end_epoch(state, epoch)
+    seconds = time.perf_counter() - began
+    training.log.epoch(epoch, seconds, training.measured)
     if hosts.is_first():
-      _note_time(training.folder, epoch, time.perf_counter() - began)
+      _note_time(training.folder, epoch, seconds)
   return state
 
 
@@ -168,7 +198,7 @@ def _steps_of_epoch(training: Training, state: TrainState) -> TrainState:
     seconds = hosts.of_first(time.perf_counter() - began)
     fitting = int(training.chunk_seconds * size / seconds)
     training.chunk = max(1, min(2 * training.chunk, fitting))
-    training.bar.update(size)
+    training.log.steps(size, seconds)
     left -= size
   return state
 

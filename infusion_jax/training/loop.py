@@ -27,11 +27,13 @@ from infusion_jax.training import (
   devices,
   epochs,
   hosts,
+  labels,
   previews,
   signals,
   snapshot,
   workdir,
 )
+from infusion_jax.training.labels import check_fits
 from infusion_jax.training.nonfinite import NonFiniteError, explain
 from infusion_jax.training.programs import compiled
 from infusion_jax.training.state import (
@@ -87,7 +89,7 @@ def fit(
     folder: the workdir; see `workdir.claim`.
     tensorboard: also write TensorBoard event files.
     wandb: also log to Weights & Biases.
-    progress: show a progress bar on stderr.
+    progress: show a bar where stderr is a terminal, not a line an epoch.
     mesh: devices that share every batch, see `devices.make_mesh`; no part of the
       run: it may go on on others. With several processes, each calls this alike.
 
@@ -125,15 +127,6 @@ def fit(
   return Outcome(
     done, float(best.bound), int(best.epoch), done < config.train.num_epochs
   )
-
-
-def check_fits(config: Config, dataset: Dataset) -> None:
-  """Raises UserError where a batch is larger than the training set."""
-  if config.train.batch_size > len(dataset.train):
-    raise UserError(
-      f"train.batch_size is {config.train.batch_size}; the training split of"
-      f" {dataset.name} has only {len(dataset.train)} images"
-    )
 
 
 def _initial_parameters(config: Config, recipe: Recipe) -> Any:
@@ -200,6 +193,7 @@ class _SingleRun(epochs.Training):
     self.images = devices.shared(dataset.train, mesh)
     self.validation = devices.shared(dataset.validation, mesh)
     self.monitor = devices.shared(dataset.train[: config.train.monitor_images], mesh)
+    self.labels = labels.placed(config, dataset, mesh)
     self.left_out: set[int] = set()
 
   def latest(self) -> tuple[int, TrainState]:
@@ -231,9 +225,8 @@ class _SingleRun(epochs.Training):
     if step in self.left_out:
       return state._replace(step=state.step + 1), 1
     size = min([most, *(other - step for other in self.left_out if other > step)])
-    state = self.program.train_steps(
-      state, self.run, self.images, np.asarray(size, np.int32)
-    )
+    rows = self.images, np.asarray(size, np.int32), self.labels["all"]
+    state = self.program.train_steps(state, self.run, *rows)
     return state, size
 
   def over(self, state: TrainState, epoch: int) -> bool:
@@ -265,9 +258,10 @@ class _SingleRun(epochs.Training):
     program, run, step = self.program, self.run, int(state.step)
     key = random.named(run.key, "validation")
     rows = {"validation": self.validation, "train": self.monitor}
+    told = self.labels
     measured = {
       split: jax.device_get(
-        program.mean_terms(state.current, key, run.infusion, images)
+        program.mean_terms(state.current, key, run.infusion, images, told[split])
       )
       for split, images in rows.items()
       if len(images)
@@ -285,8 +279,7 @@ class _SingleRun(epochs.Training):
       self.writer.write(step, epoch, split, values)
     bound = self._score(measured["validation"], epoch)
     state = program.end_epoch(state, bound, np.int32(epoch))
-    best = int(state.best.epoch)
-    self.bar.set_postfix(epoch=epoch, bound=f"{bound:.1f}", best=best)
+    self.note(measured["validation"], state.best)
     return state
 
   def _score(self, validation: dict[str, float], epoch: int) -> float:
@@ -309,7 +302,7 @@ class _SingleRun(epochs.Training):
     if state.average is not None:
       # The running statistics are those of the weights that are trained.
       statistics = self._population_statistics(state.average)
-    self.bar.set_description("Parzen")
+    self.log.doing("Parzen")
     current = Weights(state.current, statistics, self.run.infusion)
     weights, key = self._local((current, self.run.key))
     network, count = self.recipe.network, self.config.train.parzen_samples
@@ -319,7 +312,7 @@ class _SingleRun(epochs.Training):
       self.writer.write(int(state.step), epoch, "validation", values)
 
     hosts.on_first(measure)
-    self.bar.set_description("")
+    self.log.doing("")
 
   def _best_weights(self, state: TrainState, population: bool) -> Weights:
     """The best parameters with running statistics, or with the training set's."""
@@ -329,10 +322,10 @@ class _SingleRun(epochs.Training):
     return Weights(state.best.parameters, statistics, self.run.infusion)
 
   def _population_statistics(self, parameters: Parameters) -> PyTree:
-    self.bar.set_description("batch statistics")
+    self.log.doing("batch statistics")
     key = random.named(self.run.key, "population")
     return self.program.population_statistics(
-      parameters, key, self.run.infusion, self.images
+      parameters, key, self.run.infusion, self.images, self.labels["all"]
     )
 
   def save(self, state: TrainState, epoch: int) -> None:
@@ -388,7 +381,8 @@ class _SingleRun(epochs.Training):
       left = self.per_epoch - int(state.step) % self.per_epoch
       state, _ = self._advanced(state, min(left, step - int(state.step)))
     run, state = self._local((self.run, state))
-    return explain(self.recipe, run, self.dataset.train, state)
+    told = self.dataset.labels_of("train")
+    return explain(self.recipe, run, self.dataset.train, state, told)
 
   def _last_good(self) -> str:
     steps = self.checkpoints.steps()

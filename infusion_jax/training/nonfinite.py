@@ -25,7 +25,13 @@ class NonFiniteError(ArithmeticError):
     self.step = step
 
 
-def explain(recipe: Recipe, run: Run, images: np.ndarray, state: TrainState) -> str:
+def explain(
+  recipe: Recipe,
+  run: Run,
+  images: np.ndarray,
+  state: TrainState,
+  labels: np.ndarray | None = None,
+) -> str:
   """Repeats one step, every operation watched, and says what is not finite in it.
 
   Args:
@@ -33,21 +39,27 @@ def explain(recipe: Recipe, run: Run, images: np.ndarray, state: TrainState) -> 
     run: the run's numbers.
     images: the training set, [N, H, W, C] uint8.
     state: before the step, on one device.
+    labels: of the images, [N], or None.
 
   Returns:
     A subject with its verb: "the loss and the gradient of ... are not finite".
   """
   # One device suffices, and it has all that goes wrong in its own numbers.
   recipe = dataclasses.replace(recipe, mesh=None)
-  batch = programs.batch_of(recipe, state, run, images)
+  batch, told = (
+    None if rows is None else programs.batch_of(recipe, state, run, rows)
+    for rows in (images, labels)
+  )
 
-  def watched(state: TrainState, batch: jax.Array) -> dict[str, object]:
-    found = programs.criterion(recipe, state, run, batch, with_terms=True)
+  def watched(
+    state: TrainState, batch: jax.Array, told: jax.Array | None
+  ) -> dict[str, object]:
+    found = programs.criterion(recipe, state, run, batch, told, with_terms=True)
     terms = found.terms._asdict() if found.terms else {}
     return {"loss": found.loss, "gradient": found.gradient, "terms": terms}
 
   checked = checkify.checkify(watched, errors=checkify.float_checks)
-  error, found = jax.jit(checked)(state, batch)
+  error, found = jax.jit(checked)(state, batch, told)
   subjects = _not_finite(found)
   verb = "are" if len(subjects) > 1 or "terms" in subjects[0] else "is"
   where = " ".join((error.get() or "").split()).rstrip(".")

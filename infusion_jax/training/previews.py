@@ -10,6 +10,7 @@ import numpy as np
 from infusion_jax import peers, pixels, random, sampling
 from infusion_jax.datasets import Dataset
 from infusion_jax.drawing import clouds, plots
+from infusion_jax.drawing.tiles import Picture
 from infusion_jax.metrics import parzen
 from infusion_jax.networks import Network
 from infusion_jax.peers import PeerNetwork, Trained
@@ -47,11 +48,21 @@ def draw(
     plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
     return
   keys = jax.random.split(random.named(key, "preview"), _IMAGES)
-  chains = _chains(sampling.markov_chain(network, weights), keys)
+  markov = sampling.given(
+    sampling.markov_chain(network, weights), _preview_labels(network)
+  )
+  chains = _chains(markov, keys)
   grid = plots.grid(np.asarray(chains.means[-1]))
   plots.save(folder / f"epoch_{epoch:05d}_samples.png", grid)
   rows = np.asarray(chains.means[:, :_CHAINS]).swapaxes(0, 1)
-  plots.save(folder / f"epoch_{epoch:05d}_chains.png", plots.strip(rows))
+  plots.save(folder / f"epoch_{epoch:05d}_chains.png", _labelled(rows))
+
+
+def _preview_labels(network: Network) -> Array | None:
+  """All labels in turn, if there are any: [_IMAGES]."""
+  if not network.num_classes:
+    return None
+  return jnp.arange(_IMAGES) % network.num_classes
 
 
 _chains = jax.jit(sampling.chains)
@@ -67,6 +78,12 @@ def _draw_peer(
   images = peers.pictures(network.peer, Trained.of(weights), keys, network.num_steps)
   picture = clouds.cloud(np.asarray(images)) if points else plots.grid(images)
   plots.save(folder / f"epoch_{epoch:05d}_samples.png", picture)
+
+
+def _labelled(means: np.ndarray) -> Picture:
+  """Chains of means [R, T, H, W, C], one row each."""
+  labels = [f"mean {t + 1}" for t in range(means.shape[1])]
+  return plots.strip(means, column_labels=labels)
 
 
 def parzen_estimate(

@@ -30,7 +30,12 @@ _MOMENTUM = 0.9
 
 
 def train_steps(
-  recipe: Recipe, state: TrainState, run: Run, images: Array, num_steps: Array
+  recipe: Recipe,
+  state: TrainState,
+  run: Run,
+  images: Array,
+  num_steps: Array,
+  labels: Array | None = None,
 ) -> TrainState:
   """Takes `num_steps` optimizer steps, all within one epoch.
 
@@ -43,6 +48,7 @@ def train_steps(
     run: the run's numbers.
     images: the training set, [N, H, W, C] uint8.
     num_steps: how many steps; not beyond the end of the epoch.
+    labels: of the images, [N]; None: the network has no classes.
 
   Returns:
     The state after.
@@ -54,7 +60,8 @@ def train_steps(
     first = (state.step % per_epoch) * recipe.batch_size
     chosen = jax.lax.dynamic_slice_in_dim(order, first, recipe.batch_size)
     batch = devices.split(images[chosen], recipe.mesh)
-    return train_step(recipe, state, run, batch)
+    told = None if labels is None else devices.split(labels[chosen], recipe.mesh)
+    return train_step(recipe, state, run, batch, told)
 
   return jax.lax.fori_loop(0, num_steps, body, state)
 
@@ -74,7 +81,11 @@ def batch_of(recipe: Recipe, state: TrainState, run: Run, images: np.ndarray) ->
 
 
 def train_step(
-  recipe: Recipe, state: TrainState, run: Run, images: Array
+  recipe: Recipe,
+  state: TrainState,
+  run: Run,
+  images: Array,
+  labels: Array | None = None,
 ) -> TrainState:
   """One mini-batch: dequantize, run the chain, differentiate, update.
 
@@ -83,11 +94,12 @@ def train_step(
     state: before.
     run: the run's numbers.
     images: [B, H, W, C] uint8.
+    labels: [B], or None.
 
   Returns:
     The state after.
   """
-  result = criterion(recipe, state, run, images)
+  result = criterion(recipe, state, run, images, labels)
   updates, optimizer = recipe.optimizer.update(result.gradient, state.optimizer)
   rate = run.learning_rate * decay(state.step, run.decay_steps)
   parameters = jax.tree.map(lambda p, u: p - rate * u, state.parameters, updates)
@@ -113,18 +125,20 @@ def criterion(
   state: TrainState,
   run: Run,
   images: Array,
+  labels: Array | None = None,
   *,
   with_terms: bool = False,
 ) -> Criterion:
   """The criterion of one mini-batch [B, H, W, C] uint8 with the noise of its step."""
   key = random.fold_in(random.named(run.key, "train"), state.step)
   x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
-  key = random.named(key, "chain")
+  noise, key = random.named(key, "labels"), random.named(key, "chain")
   if recipe.peer:
     return recipe.peer.criterion(key, state.parameters, x, run.infusion)
+  labels = dropped(recipe, noise, labels)
   return objectives.CRITERIA[recipe.objective](
     key,
-    recipe.network.train,
+    Partial(recipe.network.train, label=labels),
     state.parameters,
     x,
     run.infusion,
@@ -133,6 +147,14 @@ def criterion(
     levels=recipe.output_levels,
     **dict(recipe.objective_options),
   )
+
+
+def dropped(recipe: Recipe, key: Array, labels: Array | None) -> Array | None:
+  """Labels [B], some of them replaced by that of none; None where there are none."""
+  if labels is None:
+    return None
+  gone = random.uniform(key, labels.shape) < recipe.label_dropout
+  return jnp.where(gone, recipe.network.num_classes, labels)
 
 
 def decay(step: Array, decay_steps: Array) -> Array:
@@ -165,7 +187,12 @@ def end_epoch(state: TrainState, bound: Array, epoch: Array) -> TrainState:
 
 
 def mean_terms(
-  recipe: Recipe, parameters: Parameters, key: Array, infusion: Infusion, images: Array
+  recipe: Recipe,
+  parameters: Parameters,
+  key: Array,
+  infusion: Infusion,
+  images: Array,
+  labels: Array | None = None,
 ) -> dict[str, Array]:
   """The bound over a set of images, with the statistics of each mini-batch.
 
@@ -178,18 +205,20 @@ def mean_terms(
     key: for dequantization and chains.
     infusion: prior, rates and target variance.
     images: [N, H, W, C] uint8.
+    labels: [N], which bounds are conditional on; None: the network has no classes.
 
   Returns:
     Means over the images in nats: bound, prior, per_step (summed over the
     steps) and reconstruction; or loss.
   """
 
-  def evaluate(key: Array, images: Array) -> dict[str, Array]:
+  def evaluate(key: Array, rows: tuple[Array, Array | None]) -> dict[str, Array]:
+    images, labels = rows
     x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
     key = random.named(key, "chain")
     if recipe.peer:
       return {"loss": recipe.peer.loss(key, parameters.shared, x, infusion.prior)}
-    terms, _ = infused_bound(recipe, parameters, key, infusion, x)
+    terms, _ = infused_bound(recipe, parameters, key, infusion, x, labels)
     return {
       "bound": terms.bound.mean(),
       "prior": terms.prior.mean(),
@@ -197,11 +226,17 @@ def mean_terms(
       "reconstruction": terms.reconstruction.mean(),
     }
 
-  return average_over_batches(evaluate, key, images, recipe.batch_size, recipe.mesh)
+  rows = images, labels
+  return average_over_batches(evaluate, key, rows, recipe.batch_size, recipe.mesh)
 
 
 def population_statistics(
-  recipe: Recipe, parameters: Parameters, key: Array, infusion: Infusion, images: Array
+  recipe: Recipe,
+  parameters: Parameters,
+  key: Array,
+  infusion: Infusion,
+  images: Array,
+  labels: Array | None = None,
 ) -> PyTree:
   """Batch statistics of the whole training set, for evaluation and sampling.
 
@@ -215,6 +250,7 @@ def population_statistics(
     key: for dequantization and chains.
     infusion: prior, rates and target variance.
     images: the training set, [N, H, W, C] uint8.
+    labels: [N], left out as often as in training; None: the network has no classes.
 
   Returns:
     Statistics with leaves [T, ...]; a rival method has none.
@@ -222,30 +258,38 @@ def population_statistics(
   if recipe.peer:
     return {}
 
-  def evaluate(key: Array, images: Array) -> PyTree:
+  def evaluate(key: Array, rows: tuple[Array, Array | None]) -> PyTree:
+    images, labels = rows
+    labels = dropped(recipe, random.named(key, "labels"), labels)
     x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
     _, report = infused_bound(
-      recipe, parameters, random.named(key, "chain"), infusion, x
+      recipe, parameters, random.named(key, "chain"), infusion, x, labels
     )
     return report
 
-  return average_over_batches(evaluate, key, images, recipe.batch_size, recipe.mesh)
+  rows = images, labels
+  return average_over_batches(evaluate, key, rows, recipe.batch_size, recipe.mesh)
 
 
 def infused_bound(
-  recipe: Recipe, parameters: Parameters, key: Array, infusion: Infusion, x: Array
+  recipe: Recipe,
+  parameters: Parameters,
+  key: Array,
+  infusion: Infusion,
+  x: Array,
+  labels: Array | None = None,
 ) -> tuple[Terms, PyTree]:
   """The bound of one mini-batch under its own statistics, and those."""
   steps = recipe.network.steps(parameters.per_step)
-  transition = Partial(recipe.network.train, parameters.shared)
+  transition = Partial(recipe.network.train, parameters.shared, label=labels)
   markov = MarkovChain(transition, steps, infusion, recipe.unroll, recipe.output_levels)
   return objectives.bound(key, markov, x)
 
 
 def average_over_batches(
-  evaluate: Callable[[Array, Array], PyTree],
+  evaluate: Callable[[Array, PyTree], PyTree],
   key: Array,
-  images: Array,
+  rows: PyTree,
   batch_size: int,
   mesh: Mesh | None = None,
 ) -> PyTree:
@@ -255,34 +299,40 @@ def average_over_batches(
   that its statistics mean nothing; batch b gets `fold_in(key, b)`.
 
   Args:
-    evaluate: maps a key and [B, ...] images to a tree of means over the batch.
+    evaluate: maps a key and a batch of rows to a tree of means over the batch.
     key: the key.
-    images: [N, ...].
+    rows: images, or a tree of arrays [N, ...].
     batch_size: largest B.
     mesh: devices that share every batch.
 
   Returns:
-    The tree of means over all N images.
+    The tree of means over all N rows.
   """
-  count = len(images)
+  count = len(jax.tree.leaves(rows)[0])
   size = even_batch(count, batch_size)
   full = count // size
-  batches = images[: full * size].reshape(full, size, *images.shape[1:])
-  batches = devices.split(batches, mesh, axis=1)
+
+  def cut(leaf: Array) -> Array:
+    batches = leaf[: full * size].reshape(full, size, *leaf.shape[1:])
+    return devices.split(batches, mesh, axis=1)
+
+  batches = jax.tree.map(cut, rows)
 
   def body(total, inputs):
     index, batch = inputs
     values = evaluate(random.fold_in(key, index), batch)
     return jax.tree.map(lambda t, v: t + v * (size / count), total, values), None
 
-  shapes = jax.eval_shape(evaluate, key, batches[0])
+  first = jax.tree.map(lambda leaf: leaf[0], batches)
+  shapes = jax.eval_shape(evaluate, key, first)
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
   total, _ = jax.lax.scan(body, zeros, (jnp.arange(full), batches))
-  rest = images[full * size :]
-  if not len(rest):
+  left = count - full * size
+  if not left:
     return total
-  values = evaluate(random.fold_in(key, full), devices.split(rest, mesh))
-  return jax.tree.map(lambda t, v: t + v * (len(rest) / count), total, values)
+  rest = jax.tree.map(lambda leaf: devices.split(leaf[full * size :], mesh), rows)
+  values = evaluate(random.fold_in(key, full), rest)
+  return jax.tree.map(lambda t, v: t + v * (left / count), total, values)
 
 
 def even_batch(count: int, batch_size: int) -> int:

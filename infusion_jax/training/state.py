@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from infusion_jax import chain, objectives, peers, random, schedules
+from infusion_jax import chain, objectives, peers, pixels, random, schedules
 from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.config import ChainConfig, Config, TrainConfig
 from infusion_jax.datasets import Dataset
-from infusion_jax.gaussian import Gaussian
+from infusion_jax.gaussian import Distribution
 from infusion_jax.networks import Network
 from infusion_jax.peers import Peer, PeerNetwork
+from infusion_jax.states import bernoulli
 
 Array = jax.Array
 PyTree = Any
@@ -54,6 +55,7 @@ class Recipe:
     ema_decay: of the averaged weights; 0: none.
     unroll: steps of the chain per iteration of the compiled loop.
     output_levels: grey levels whose probabilities are learned; 0: densities.
+    label_dropout: how often an image is trained without its label.
     mesh: devices that share every batch, see `devices`; None: one device.
     peer: a rival method, which takes the place of the objective; None: infusion.
   """
@@ -67,6 +69,7 @@ class Recipe:
   unroll: int = 1
   output_levels: int = 0
   objective_options: tuple[tuple[str, Any], ...] = ()
+  label_dropout: float = 0.0
   mesh: Mesh | None = None
   peer: Peer | None = None
 
@@ -199,6 +202,7 @@ def make_recipe(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> R
     # `networks.layers`), but 1.65 times slower to compile, which grows with T.
     unroll=config.chain.unroll or 1,
     output_levels=dataset.levels if config.train.likelihood == "discrete" else 0,
+    label_dropout=config.train.label_dropout if network.num_classes else 0.0,
     mesh=mesh,
   )
 
@@ -229,8 +233,10 @@ def make_infusion(config: ChainConfig, dataset: Dataset) -> Infusion:
 
 
 @functools.lru_cache(maxsize=4)
-def _prior(dataset: Dataset, floor: float) -> Gaussian:
+def _prior(dataset: Dataset, floor: float) -> Distribution:
   """The prior of a training set, fitted once for all runs of a sweep."""
+  if dataset.levels == pixels.BITS:
+    return bernoulli.fit(dataset.train, floor)
   return chain.fit_prior(dataset.train, 1 / dataset.levels, floor)
 
 

@@ -30,7 +30,8 @@ class Frames:
 
   Attributes:
     images: [R, F, H, W, C]; the last frame is the picture the chain ends with.
-    labels: of the columns, "t = 0" and so on, F of them.
+    labels: of the columns, F of them: "t = 0" for a state, "mean" or "mean 1" for a
+      mean.
     rows: labels of the rows, R of them, or None.
     last: [R, H, W, C], a column set apart, or None.
     last_label: what it shows.
@@ -42,15 +43,20 @@ class Frames:
   last: np.ndarray | None = None
   last_label: str = ""
 
-  def strip(self) -> Picture:
+  def strip(self, scale: int | None = None) -> Picture:
     """One row a chain, one column a step, and the column set apart."""
     return plots.strip(
-      self.images, self.last, self.labels, self.rows, last_label=self.last_label
+      self.images,
+      self.last,
+      self.labels,
+      self.rows,
+      last_label=self.last_label,
+      scale=scale,
     )
 
-  def gif(self) -> bytes:
+  def gif(self, scale: int | None = None) -> bytes:
     """All chains at once, animated."""
-    return plots.gif(self.images.swapaxes(0, 1))
+    return plots.gif(self.images.swapaxes(0, 1), scale=scale)
 
   def arrays(self) -> dict[str, np.ndarray]:
     """What there is to keep in a file: images, and rows and last by their names."""
@@ -65,6 +71,7 @@ def model_chains(
   num_steps: int | None = None,
   show: str = "states",
   mean: bool = True,
+  **condition: Any,
 ) -> Frames:
   """Model chains, one per key (figures 3.1, A.2, A.3b, A.4b).
 
@@ -75,15 +82,16 @@ def model_chains(
     show: "states" shows z^(0) ... z^(T-1) and the picture, "means" those of
       p^(1) ... p^(T) (figure 3.5).
     mean: the picture is the mean of p^(T); False draws from it.
+    **condition: `label` and `guidance`, see `Model.sample`.
 
   Returns:
     The chains, T + 1 frames for states, T for means.
   """
-  chains = model.chain(keys, num_steps=num_steps)
+  chains = model.chain(keys, num_steps=num_steps, **condition)
   if mean:
     return _frames(chains, chains.means[:, -1], show)
-  last = model.sample(keys, num_steps=num_steps, mean=False)
-  return _frames(chains, last, show)
+  last = model.sample(keys, num_steps=num_steps, mean=False, **condition)
+  return _frames(chains, last, show, f"t = {chains.means.shape[1]}")
 
 
 def infusion_chains(
@@ -175,10 +183,14 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str = "") -> Pictu
   )
 
 
-def _frames(chains: Chains, last: np.ndarray, show: str) -> Frames:
+def _frames(chains: Chains, last: np.ndarray, show: str, last_label="") -> Frames:
   if show not in SHOW:
     raise UserError(f"show is {show!r}; allowed are {', '.join(SHOW)}")
   before = chains.states if show == "states" else chains.means[:, :-1]
   images = np.concatenate([before, last[:, None]], axis=1)
-  first = 0 if show == "states" else 1
-  return Frames(images, [f"t = {first + t}" for t in range(images.shape[1])])
+  if show == "states":
+    labels = [f"t = {t}" for t in range(before.shape[1])] + [last_label or "mean"]
+  else:
+    names = [f"mean {t + 1}" for t in range(images.shape[1])]
+    labels = [*names[:-1], last_label or names[-1]]
+  return Frames(images, labels)

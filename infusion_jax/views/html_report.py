@@ -29,6 +29,7 @@ _INPAINTED, _RESTARTS = 5, 6
 _STYLE = "report.css"
 #: Grey between images: neither a light nor a dark page makes it glare.
 _GROUND = 90
+_LABELS = 20
 
 #: What a standard error over images leaves out, whatever the metric.
 _ONE_RUN = (
@@ -180,11 +181,26 @@ def _pictures(model: Model, num_steps: int | None) -> list[Section]:
   strip = figure(
     some.strip(), "States of the model chain; last column: the mean of p(T).", "strip"
   )
-  return [Section("Samples", side_by_side), Section("Chains", strip)]
+  return [
+    Section("Samples", side_by_side),
+    *_classes(model, num_steps),
+    Section("Chains", strip),
+  ]
 
 
 def _seeds() -> list[str]:
   return [f"seed {seed}" for seed in range(_CHAINS)]
+
+
+def _classes(model: Model, num_steps: int | None) -> list[Section]:
+  """Samples of the first labels, a row each; nothing where there are no labels."""
+  labels = range(min(model.num_classes, _LABELS))
+  if not labels:
+    return []
+  keys = keys_of(jax.random.key(0), range(_CHAINS))
+  rows = [model.sample(keys, num_steps=num_steps, label=label) for label in labels]
+  drawn = plots.strip(np.stack(rows), row_labels=[f"label {label}" for label in labels])
+  return [Section("Labels", figure(drawn, "Samples of each label, the same seeds."))]
 
 
 def _with_data(

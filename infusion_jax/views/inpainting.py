@@ -15,6 +15,7 @@ from infusion_jax.drawing import plots
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model, keys_of
+from infusion_jax.pixels import BITS
 from infusion_jax.storage.files import StrPath
 
 #: The parts of an image that can be kept, as slices of rows and columns in quarters.
@@ -74,11 +75,16 @@ def complete(
 
 
 def panel(
-  originals: np.ndarray, found: Completions, levels: int, title: str = "test image"
+  originals: np.ndarray,
+  found: Completions,
+  levels: int,
+  title: str = "test image",
+  scale: int | None = None,
 ) -> Picture:
   """Draws images, where their chains started, and how these ended (figure 3.6)."""
   parts = (shown(part, levels) for part in (originals, *found))
-  return plots.inpainting(*parts, titles=(title, "start", "completions"))
+  titles = (title, "start", "completions")
+  return plots.inpainting(*parts, titles=titles, scale=scale)
 
 
 def part(name: str, image_shape: tuple[int, int, int]) -> np.ndarray:
@@ -124,6 +130,8 @@ def read_image(
   picture = _fitted(_opened(path), image_shape, Image.Resampling.LANCZOS)
   picture = picture.convert("L" if image_shape[2] == 1 else "RGB")
   values = np.asarray(picture, np.float64).reshape(image_shape)
+  if levels == BITS:
+    return (values >= 128).astype(np.float32)
   return (values * ((levels - 1) / (255 * levels))).astype(np.float32)
 
 
@@ -167,8 +175,12 @@ def _check_size(
 
 
 def shown(images: np.ndarray, levels: int) -> np.ndarray:
-  """Images of the model for drawing: 0 is black, (levels - 1) / levels white."""
-  return np.clip(np.asarray(images, np.float64) * (levels / (levels - 1)), 0.0, 1.0)
+  """Images of the model for drawing: 0 is black, (levels - 1) / levels white.
+
+  Bits are 0 and 1 already.
+  """
+  white = 1.0 if levels == BITS else (levels - 1) / levels
+  return np.clip(np.asarray(images, np.float64) / white, 0.0, 1.0)
 
 
 def _checked(known: np.ndarray, where: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from infusion_jax.views.documents import Section, figure, paragraph, table
 
 FILE = "sweep.json"
 _CURVES = "figure_a1.png"
+_CHANGES = "changes.png"
 _SAMPLES = "samples_*.png"
 
 #: What the standard errors of a sweep's test bounds leave out.
@@ -51,9 +52,7 @@ def of_sweep(folder: pathlib.Path) -> str:
   sections = [
     Section("Samples", _samples(folder)),
     Section("Runs", _tables(runs, orders) + paragraph(_ONE_SEED, "caution")),
-    Section(
-      "Curves", _pictures(folder, _CURVES, "Validation bound by epoch.", "plot strip")
-    ),
+    Section("Curves", _curves(folder)),
   ]
   parts = [
     documents.facts(_summary(folder, runs)),
@@ -166,7 +165,11 @@ def _samples(folder: pathlib.Path) -> str:
 
 
 def _curves(folder: pathlib.Path) -> str:
-  return _pictures(folder, _CURVES, "Validation bound by epoch.", "plot strip")
+  curves = _pictures(folder, _CURVES, "Validation bound by epoch.", "plot strip")
+  if not (folder / _CHANGES).exists():
+    return curves
+  told = "What each change does to the bound, best first."
+  return _pictures(folder, _CHANGES, told, "plot") + curves
 
 
 def _pictures(folder: pathlib.Path, pattern: str, caption: str, kind: str) -> str:

@@ -176,3 +176,31 @@ def test_save_is_read_back():
   for split in ("train", "validation", "test"):
     np.testing.assert_array_equal(again.split(split), dataset.split(split))
   assert again.levels == 80
+
+
+def test_labels_are_split_as_their_images(tmp_path):
+  images = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones((10, 2, 2), np.uint8)
+  path = tmp_path / "x.npz"
+  np.savez(path, images=images, labels=np.arange(10))
+  found, told = npz.load("x", str(path)), npz.labels("x", str(path))
+  for split in ("train", "validation", "test"):
+    np.testing.assert_array_equal(found.split(split)[:, 0, 0, 0], told[split])
+  np.savez(
+    path, train=images, test=images[:3], train_labels=range(10), test_labels=[5] * 3
+  )
+  told = npz.labels("x", str(path))
+  np.testing.assert_array_equal(told["train"], np.arange(9))
+  np.testing.assert_array_equal(told["validation"], [9])
+  assert told["test"].dtype == np.int32
+
+
+def test_missing_labels_are_told(tmp_path):
+  path = tmp_path / "x.npz"
+  np.savez(path, images=np.zeros((3, 2, 2), np.uint8))
+  with pytest.raises(
+    UserError, match=r"has no labels; allowed are labels, test_labels"
+  ):
+    npz.labels("x", str(path))
+  np.savez(path, labels=np.zeros((3, 2), int))
+  with pytest.raises(UserError, match=r"\(3, 2\); allowed is \[N\]"):
+    npz.labels("x", str(path))

@@ -1,4 +1,5 @@
 import json
+import logging
 import pathlib
 import shutil
 import subprocess
@@ -147,3 +148,11 @@ def test_truncated_file(copied: pathlib.Path):
   with pytest.raises(UserError, match=r"tfds folder .* cannot be read"):
     load(copied)
   assert not (copied / "cache").exists()
+
+
+def test_pillow_in_place_of_opencv_is_no_news(caplog):
+  pytest.importorskip("tensorflow_datasets")
+  tfds.import_tfds()
+  for text in ("OpenCV is not installed. We recommend it.", "OpenCV failed."):
+    logging.getLogger("absl").warning(text)
+  assert caplog.messages == ["OpenCV failed."]

@@ -180,6 +180,7 @@ A1, BEST = "table A.1", "table 3.1, T = 15, ω = 0.01"
     ("importance", {"num_steps": 5, "omega": 0.1}, (1836.27, 0.551, BEST)),
     ("importance", {"omega": 0.02}, (1836.27, 0.551, BEST)),
     ("ais", {}, None),
+    ("bound", {"states": "bernoulli"}, None),
   ],
 )
 def test_published_values_name_what_they_belong_to(metric, chain, expected):

@@ -123,3 +123,12 @@ def test_a_misspelt_key_gets_a_suggestion(override, meant, tmp_path):
   key = override.partition("=")[0].split(".")[1 if "train" in override else 0]
   wanted = f"the key {key!r}, which the file does not have (did you mean {meant!r}?)"
   assert wanted in result.stderr
+
+
+def test_a_users_own_log_level_is_kept():
+  show = (
+    "from experiments import process; import os; process.begin();"
+    " print(os.environ['TPU_MIN_LOG_LEVEL'], os.environ['TPU_STDERR_LOG_LEVEL'])"
+  )
+  result = shell(f'TPU_MIN_LOG_LEVEL=0 {sys.executable} -c "{show}"')
+  assert result.stdout == "0 2\n"

@@ -11,7 +11,7 @@ from launching import launch, start, tree, wait_for
 
 import infusion_jax
 from infusion_jax.storage import files
-from infusion_jax.sweep import conductor, overrides
+from infusion_jax.sweep import conductor, overrides, result_files
 from infusion_jax.sweep import tables as sweep_report
 from infusion_jax.training import signals
 
@@ -179,9 +179,9 @@ def test_a_table_with_runs_that_are_not_finished(tmp_path):
   rows = [row(0.3, 1200.0), row(0.4, None, **nothing, curve=([], []))]
   text = sweep_report.panel_table(rows)
   assert "1209.39" in text and "-9.39" in text and "not finished" in text
-  assert sweep_report.figure({"T = 1": rows}) is not None
-  assert sweep_report.figure({"T = 1": rows[1:]}) is None
-  assert sweep_report.sample_rows(rows[1:]) is None
+  assert result_files.figure({"T = 1": rows}) is not None
+  assert result_files.figure({"T = 1": rows[1:]}) is None
+  assert result_files.sample_rows(rows[1:]) is None
   lines = sweep_report.table_csv(rows).splitlines()
   assert len(lines) == 3 and lines[2].count(",") == lines[0].count(",")
 

@@ -39,7 +39,7 @@ def test_uniform_noise_costs_the_bits_of_its_levels():
 
 
 @pytest.mark.parametrize(
-  "shape, levels, named", [((2, 2, 1), 1, "levels is 1"), ((0, 2, 1), 256, "shape")]
+  "shape, levels, named", [((2, 2, 1), 0, "levels is 0"), ((0, 2, 1), 256, "shape")]
 )
 def test_impossible_images_are_refused(shape, levels, named):
   with pytest.raises(UserError, match=named):

@@ -15,7 +15,7 @@ import infusion_jax
 from infusion_jax.datasets import Dataset, cache
 from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.model import load
-from infusion_jax.sweep import conductor, ledger, overrides, tables
+from infusion_jax.sweep import conductor, ledger, overrides, result_files, tables
 from infusion_jax.sweep.ledger import Folder, Group, Job, SweepProtocol
 from infusion_jax.training import loop, metrics_log
 
@@ -127,7 +127,7 @@ def test_sweep(tmp_path, monkeypatch):
       for group in groups:
         if place.evaluation(group, protocol) is None:
           conductor.run(Job(str(place.path), group, protocol, progress=False))
-        tables.write(place, tables.collect(place, groups, protocol), protocol)
+        result_files.write(place, tables.collect(place, groups, protocol), protocol)
 
   def result(folder: pathlib.Path):
     place = Folder(folder / "sweep")

@@ -27,8 +27,8 @@ def poisoned(monkeypatch):
   true = programs.criterion
 
   def poison(*steps, place="loss", value=np.nan):
-    def criterion(recipe, state, run, images, *, with_terms=False):
-      found = true(recipe, state, run, images, with_terms=with_terms)
+    def criterion(recipe, state, run, images, labels=None, *, with_terms=False):
+      found = true(recipe, state, run, images, labels, with_terms=with_terms)
       bad = jnp.isin(state.step, jnp.asarray(steps))
 
       def spoiled(leaf):

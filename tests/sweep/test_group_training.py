@@ -20,6 +20,7 @@ from infusion_jax.likelihood import importance
 from infusion_jax.sweep import conductor, cost, group_training, ledger, vmapped
 from infusion_jax.sweep import overrides as sweeps
 from infusion_jax.sweep.ledger import Folder, Group, Job, Plan, SweepProtocol
+from infusion_jax.terminal import training_log
 from infusion_jax.training import epochs, loop, metrics_log, signals
 from infusion_jax.training.state import initial_state, make_recipe, make_run
 
@@ -239,14 +240,14 @@ def test_stopped_in_the_middle_of_an_epoch_and_launched_again(
 ):
   taken = []
 
-  def update(bar, count):
+  def steps(log, count, seconds):
     taken.append(count)
     if sum(taken) == 6:
       os.kill(os.getpid(), signal.SIGTERM)
 
   folder, group = rates
   with monkeypatch.context() as patch:
-    patch.setattr(epochs.tqdm.tqdm, "update", update)
+    patch.setattr(training_log.Lines, "steps", steps)
     patch.setattr(group_training._Group, "chunk_seconds", 0.0)
     with pytest.raises(signals.Stopped, match="step 6 of group"):
       train(tmp_path, group)
@@ -331,7 +332,7 @@ def test_the_estimated_memory_is_that_of_the_program(objective):
   program = vmapped.compiled(recipe, stack.axes, None)
   state = jax.eval_shape(program.initial_state, stack.keys)
   compiled = program.train_steps.lower(
-    state, stack.run, jnp.asarray(DATA.train), jnp.asarray(1)
+    state, stack.run, jnp.asarray(DATA.train), jnp.asarray(1), None
   ).compile()
   used = compiled.memory_analysis()
   real = used.argument_size_in_bytes + used.temp_size_in_bytes

@@ -16,6 +16,7 @@ from infusion_jax.metrics import parzen
 from infusion_jax.sampling import markov_chain
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import Checkpoints
+from infusion_jax.terminal import training_log
 from infusion_jax.training import epochs, loop, metrics_log, programs, signals, snapshot
 from infusion_jax.training.state import make_recipe, make_run
 
@@ -88,21 +89,39 @@ def test_runs_with_other_states_and_criteria_resume_to_the_same_bits(options, tm
 def test_stopped_in_the_middle_of_an_epoch_and_resumed(
   six_epochs, tmp_path, monkeypatch
 ):
-  # The signal comes when the bar is told of the sixth step: epoch 2 has begun.
+  # The signal comes when the log is told of the sixth step: epoch 2 has begun.
   taken = []
 
-  def update(bar, count):
+  def steps(log, count, seconds):
     taken.append(count)
     if sum(taken) == 6:
       os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(epochs.tqdm.tqdm, "update", update)
+    patch.setattr(training_log.Lines, "steps", steps)
     patch.setattr(epochs.Training, "chunk_seconds", 0.0)
     with pytest.raises(signals.Stopped, match="step 6"):
       fit(tmp_path / "stopped", num_epochs=6)
   fit(tmp_path / "stopped", num_epochs=6)
   assert_same_run(six_epochs, tmp_path / "stopped", num_epochs=6)
+
+
+def test_a_log_begins_with_what_is_trained(tmp_path, capsys):
+  fit(tmp_path, num_epochs=1)
+  first, epoch = capsys.readouterr().err.splitlines()
+  assert first.startswith("cpu: ")
+  count = f"{parameter_count():,} parameters; 4 steps, 4 an epoch; so few"
+  assert count in first
+  bound = metrics_log.series(metrics_log.read(tmp_path / "metrics.jsonl"), "bound")
+  told = f"{bound['validation'][1][0]:.2f}"
+  assert epoch.startswith(f"epoch 1/1  bound {told}  best {told} (epoch 1)  ")
+  fit(tmp_path, num_epochs=1)
+  assert capsys.readouterr().err.strip().endswith("goes on after step 4")
+
+
+def parameter_count() -> int:
+  """16 pixels to 8 units to two heads; scale and bias of 3 steps."""
+  return 16 * 8 + 2 * (8 + 1) * 16 + 3 * 2 * 8
 
 
 def test_a_finished_run_is_left_alone(six_epochs):

@@ -31,14 +31,14 @@ def test_states_run_from_noise_to_the_picture(model, keys):
   frames = figures.model_chains(model, keys)
   chains = model.chain(keys)
   assert frames.images.shape == (3, 11, 8, 8, 1)
-  assert list(frames.labels) == [f"t = {t}" for t in range(11)]
+  assert list(frames.labels) == [f"t = {t}" for t in range(10)] + ["mean"]
   np.testing.assert_array_equal(frames.images[:, :-1], chains.states)
   np.testing.assert_array_equal(frames.images[:, -1], chains.means[:, -1])
 
 
 def test_means_leave_the_prior_out(model, keys):
   frames = figures.model_chains(model, keys, show="means", num_steps=12)
-  assert list(frames.labels) == [f"t = {t}" for t in range(1, 13)]
+  assert list(frames.labels) == [f"mean {t}" for t in range(1, 13)]
   chains = model.chain(keys, num_steps=12)
   np.testing.assert_array_equal(frames.images, chains.means)
 
@@ -47,6 +47,7 @@ def test_the_last_frame_may_be_a_draw(model, keys):
   frames = figures.model_chains(model, keys, mean=False)
   expected = model.sample(keys, mean=False)
   np.testing.assert_array_equal(frames.images[:, -1], expected)
+  assert frames.labels[-2:] == ["t = 9", "t = 10"]
 
 
 def test_infusion_chains_set_their_targets_apart(model, keys):

@@ -258,6 +258,7 @@ def test_changes_are_sorted_by_their_bound(tmp_path):
   result = launch("report", f"--workdir={sweep}", f"--out={tmp_path}/x.html")
   assert result.returncode == 0, result.stderr
   text = (tmp_path / "x.html").read_text()
+  assert 'alt="What each change does to the bound, best first."' in text
   bounds = re.findall(r'data-label="test bound">([\d.]+) ', text)
   runs = json.loads((sweep / "sweep.json").read_text())["runs"]
   panel = [run["test_bound"] for run in runs if run["panel"] == runs[0]["panel"]]

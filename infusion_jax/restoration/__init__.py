@@ -1,0 +1,1 @@
+"""Images from a part of what is known of them, without any training for it."""

@@ -1,0 +1,1 @@
+"""States of a chain that are not Gaussian: other kinds of data."""

@@ -1,0 +1,79 @@
+"""Whether a run fits its data, and where its labels are put."""
+
+import numpy as np
+from jax.sharding import Mesh
+
+from infusion_jax import pixels
+from infusion_jax.config import BITS, Config
+from infusion_jax.datasets import Dataset
+from infusion_jax.errors import UserError
+from infusion_jax.training import devices
+
+
+def check_fits(config: Config, dataset: Dataset) -> None:
+  """Raises UserError where a run does not fit its data.
+
+  A batch may be too large, labels may be missing, states may be of another kind than
+  the pixels.
+  """
+  if config.train.batch_size > len(dataset.train):
+    raise UserError(
+      f"train.batch_size is {config.train.batch_size}; the training split of"
+      f" {dataset.name} has only {len(dataset.train)} images"
+    )
+  _check_states(config, dataset)
+  check(config, dataset)
+
+
+def check(config: Config, dataset: Dataset) -> None:
+  """Raises UserError where a network with classes has no labels, or the reverse."""
+  classes = config.model.num_classes
+  if bool(classes) == (dataset.labels is not None):
+    return
+  told = "without labels" if classes else "with labels"
+  raise UserError(
+    f"model.num_classes is {classes}; the data set {dataset.name} was loaded {told}"
+  )
+
+
+def _check_states(config: Config, dataset: Dataset) -> None:
+  bits = dataset.levels == pixels.BITS
+  if bits != (config.chain.states == BITS):
+    raise UserError(
+      f"chain.states is {config.chain.states!r}; the pixels of {dataset.name} are"
+      f" {'bits' if bits else 'no bits'}, allowed is {BITS!r} for data of bits"
+      " (data.binarize) and 'gaussian' for others"
+    )
+  train = config.train
+  if bits and (train.objective, train.likelihood) != ("denoising", "density"):
+    raise UserError(
+      f"train.objective is {train.objective!r} and train.likelihood"
+      f" {train.likelihood!r}; no gradient flows through a draw of bits (chain.states"
+      f" = {BITS!r}), allowed are 'denoising' and 'density'"
+    )
+  if train.method != "infusion" and (bits or config.model.num_classes):
+    raise UserError(
+      f"train.method is {train.method!r}; labels (model.num_classes) and bits"
+      f" (chain.states = {BITS!r}) are for 'infusion' alone"
+    )
+
+
+def placed(
+  config: Config, dataset: Dataset, mesh: Mesh | None
+) -> dict[str, devices.Images | None]:
+  """Labels of all training images, and of what is measured, on the devices.
+
+  Returns:
+    By name: "all", "train" (the first `train.monitor_images`) and "validation"; None
+    each where there are no labels.
+  """
+
+  def put(labels: np.ndarray | None, count: int | None = None) -> devices.Images | None:
+    return None if labels is None else devices.shared(labels[:count], mesh)
+
+  train = dataset.labels_of("train")
+  return {
+    "all": put(train),
+    "train": put(train, config.train.monitor_images),
+    "validation": put(dataset.labels_of("validation")),
+  }
