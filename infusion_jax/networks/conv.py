@@ -41,6 +41,7 @@ class ConvNet(nn.Module):
     lowering: one of `layers.LOWERINGS`.
     num_classes: labels that a transition may be given; 0: none.
     bits: states are bits, and their logits the only head.
+    spread: whether several devices share a batch, see `StepBatchNorm`.
   """
 
   channels: Sequence[int] = (512, 256, 128)
@@ -52,6 +53,7 @@ class ConvNet(nn.Module):
   lowering: str = "native"
   num_classes: int = 0
   bits: bool = False
+  spread: bool = False
 
   @nn.compact
   def __call__(
@@ -85,8 +87,8 @@ class ConvNet(nn.Module):
       h = self._activated(h, train, label)
     colors *= count(self.bits)
     raw = self._doubling(colors, kernel_init=initializer(self.bits))(h)
-    spread = self.variance_scale, self.variance_floor
-    return to_distribution(raw, self.bits, z.shape, *spread)
+    scales = self.variance_scale, self.variance_floor
+    return to_distribution(raw, self.bits, z.shape, *scales)
 
   def _encoded(self, z: Array, train: bool, label: Array | None) -> Array:
     if self.encoder == "flat":
@@ -104,7 +106,7 @@ class ConvNet(nn.Module):
     return z
 
   def _activated(self, h: Array, train: bool, label: Array | None) -> Array:
-    h = StepBatchNorm(dtype=self.dtype)(h, train)
+    h = StepBatchNorm(dtype=self.dtype, spread=self.spread)(h, train)
     return nn.relu(Modulation(self.num_classes)(h, label))
 
   def _doubling(self, features: int, **options) -> TransposedConv:

@@ -25,6 +25,7 @@ class MLP(nn.Module):
     dtype: of the matrix products; parameters and the Gaussian stay float32.
     num_classes: labels that a transition may be given; 0: none.
     bits: states are bits, and their logits the only head.
+    spread: whether several devices share a batch, see `StepBatchNorm`.
   """
 
   hidden_sizes: Sequence[int] = (1200, 1200)
@@ -33,6 +34,7 @@ class MLP(nn.Module):
   dtype: jnp.dtype = jnp.float32
   num_classes: int = 0
   bits: bool = False
+  spread: bool = False
 
   @nn.compact
   def __call__(
@@ -59,11 +61,11 @@ class MLP(nn.Module):
         dtype=self.dtype,
         kernel_init=nn.initializers.glorot_uniform(),
       )(h)
-      h = StepBatchNorm(dtype=self.dtype)(h, train)
+      h = StepBatchNorm(dtype=self.dtype, spread=self.spread)(h, train)
       h = nn.relu(Modulation(self.num_classes)(h, label))
     size = math.prod(z.shape[1:])
     # Both heads in one product: half the launches, the same arithmetic.
     size *= count(self.bits)
     raw = nn.Dense(size, dtype=self.dtype, kernel_init=initializer(self.bits))(h)
-    spread = self.variance_scale, self.variance_floor
-    return to_distribution(raw, self.bits, z.shape, *spread)
+    scales = self.variance_scale, self.variance_floor
+    return to_distribution(raw, self.bits, z.shape, *scales)

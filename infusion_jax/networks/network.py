@@ -60,6 +60,12 @@ class Network:
       self._repeat(variables.get(STATISTICS, {})),
     )
 
+  def spread(self) -> "Network":
+    """The same for batches that several devices share; equal up to rounding."""
+    if not hasattr(self.module, "spread"):
+      return self
+    return dataclasses.replace(self, module=self.module.clone(spread=True))
+
   @property
   def train(self) -> "Training":
     """The operator with the statistics of the mini-batch, which it reports."""

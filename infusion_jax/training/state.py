@@ -186,6 +186,8 @@ def _copied(tree: PyTree) -> PyTree:
 def make_recipe(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> Recipe:
   """The program a configuration asks for."""
   network = peers.network_of(config, dataset.image_shape)
+  if mesh and isinstance(network, Network):
+    network = network.spread()
   return Recipe(
     network=network,
     peer=network.peer if isinstance(network, PeerNetwork) else None,

@@ -93,3 +93,23 @@ def test_half_precision_keeps_its_statistics_in_single():
   for name, expected in (("mean", exact.mean(0)), ("variance", exact.var(0))):
     assert reported[STATISTICS][name].dtype == jnp.float32
     np.testing.assert_allclose(reported[STATISTICS][name], expected, rtol=1e-5)
+
+
+def test_a_spread_batch_has_the_same_value_and_gradient():
+  """The term that its gradient leaves out is zero, about a large mean, too."""
+  h, given = jnp.asarray(activations((16, 5)) + 100), variables(5)
+  weights = jnp.asarray(activations((16, 5), seed=2))
+
+  def loss(h, step, spread):
+    norm = StepBatchNorm(spread=spread)
+    result, _ = norm.apply({**given, STEP: step}, h, True, mutable=[STATISTICS])
+    return (weights * jnp.square(result)).sum()
+
+  one, many = (
+    jax.value_and_grad(lambda *a, s=s: loss(*a, s), (0, 1))(h, given[STEP])
+    for s in (False, True)
+  )
+  assert one[0] == many[0]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), one, many
+  )
