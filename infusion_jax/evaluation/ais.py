@@ -15,7 +15,7 @@ from infusion_jax.evaluation.protocol import Measurement
 from infusion_jax.evaluation.session import Session, metric
 from infusion_jax.likelihood.annealing import driver as annealing
 from infusion_jax.likelihood.annealing import hmc
-from infusion_jax.likelihood.annealing.driver import Annealing, Stage
+from infusion_jax.likelihood.annealing.driver import Annealing, Stage, Try
 from infusion_jax.likelihood.annealing.estimator import Progress, Schedule, State, Trace
 from infusion_jax.storage import files
 
@@ -23,6 +23,8 @@ Array = jax.Array
 PyTree = Any
 
 _BATCH = 16
+#: Temperatures of the first try in search of a gap.
+_FIRST_TRY = 250
 
 
 @metric("ais")
@@ -60,6 +62,9 @@ def _measure(
   asked = session.protocol
   settings = Annealing(num_legs=asked.temperatures, num_chains=asked.ais_chains)
   images = session.chosen(min(asked.ais_images, len(session.images)))
+  tried = _tries(session, name, markov, settings, more) if asked.ais_gap else []
+  if tried:
+    settings = dataclasses.replace(settings, num_legs=tried[-1].num_legs)
   key = session.part_key(
     name,
     images,
@@ -85,9 +90,67 @@ def _measure(
   found = Measurement.of(
     name, values, protocol, {**details, **likelihoods.bits(session, values)}
   )
+  if tried:
+    return [found, _found_gap(session, name, tried, protocol)]
   if not asked.sandwich:
     return [found]
   return [found, _sandwich(session, name, markov, settings, protocol)]
+
+
+def _tries(
+  session: Session,
+  name: str,
+  markov: MarkovChain,
+  settings: Annealing,
+  more: dict[str, Any],
+) -> list[Try]:
+  """The search for enough temperatures; after a kill from the last try kept."""
+  asked = session.protocol
+  settings = dataclasses.replace(settings, num_legs=min(_FIRST_TRY, asked.temperatures))
+  facts = {"settings": dataclasses.asdict(settings), "gap": asked.ais_gap, **more}
+  key = session.part_key(f"{name} gap", np.zeros(asked.ais_images), **facts)
+  done = [Try(**row) for row in session.parts.get(key)]
+  with session.bar(0, f"{name}: gap", "try") as reached:
+    for found in annealing.tries(
+      session.key(f"{name} sandwich"),
+      markov,
+      settings,
+      asked.ais_gap,
+      num_images=asked.ais_images,
+      batch_size=_BATCH,
+      known=tuple(done),
+    ):
+      session.parts.add(key, found._asdict())
+      done.append(found)
+      reached(len(done))
+  return done
+
+
+def _found_gap(
+  session: Session, name: str, tried: list[Try], protocol: dict[str, Any]
+) -> Measurement:
+  """The gap that a search ended with, and what the search took."""
+  last = tried[-1]
+  return Measurement(
+    f"{name}_gap",
+    last.gap,
+    last.error,
+    None,
+    unit="nats per image",
+    protocol={
+      **protocol,
+      "split": "simulated from the model",
+      "num_images": session.protocol.ais_images,
+      "gap_wanted": session.protocol.ais_gap,
+    },
+    details={
+      "lower": last.lower,
+      "upper": last.upper,
+      "reached": last.gap <= session.protocol.ais_gap,
+      "seconds": round(sum(each.seconds for each in tried), 1),
+      "tries": [{**each._asdict(), "gap": each.gap} for each in tried],
+    },
+  )
 
 
 def _annealed(

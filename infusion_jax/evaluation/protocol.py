@@ -31,6 +31,8 @@ class Protocol:
     temperatures: of annealed importance sampling.
     ais_images: images that are annealed, the first of that random order.
     ais_chains: annealed chains an image.
+    ais_gap: take temperatures until the annealing error on simulated images is at most
+      so many nats, and say how long that took; 0: as many as `temperatures`.
     sandwich: also bound the annealing error on simulated images.
     score_samples: of the model, for the Inception and the classifier score.
     splits: parts that these samples are scored in.
@@ -57,6 +59,7 @@ class Protocol:
   temperatures: int = 1000
   ais_images: int = 16
   ais_chains: int = 4
+  ais_gap: float = 0.0
   sandwich: bool = False
   score_samples: int = 50_000
   splits: int = 10
@@ -101,7 +104,15 @@ CHOICES = {
 }
 # A key's seed has 32 bits, and nothing else comes near.
 _MOST = 2**32 - 1
-_MAY_BE_ZERO = {"num_images", "seed", "sigma", "num_steps", "sandwich", "calibrate"}
+_MAY_BE_ZERO = {
+  "num_images",
+  "seed",
+  "sigma",
+  "num_steps",
+  "sandwich",
+  "calibrate",
+  "ais_gap",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,9 +87,10 @@ class Report:
 
 def _asked(metric: str, protocol: Protocol, code: str) -> dict[str, Any]:
   asked = {"metric": metric, **dataclasses.asdict(protocol)}
-  if not protocol.calibrate:
-    # Measurements made before there was a choice are not made again.
-    del asked["calibrate"]
+  for later in ("calibrate", "ais_gap"):
+    if not asked[later]:
+      # Measurements made before there was a choice are not made again.
+      del asked[later]
   if code:
     asked["code"] = code
   if network := protocol.networks().get(metric):

@@ -11,6 +11,7 @@ from infusion_jax import evaluation
 from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.evaluation import ais as annealing
 from infusion_jax.likelihood.annealing import driver
+from infusion_jax.likelihood.annealing.sandwich import Sandwich
 from infusion_jax.model import load
 from infusion_jax.training import loop
 
@@ -58,6 +59,42 @@ def test_the_protocol_is_named(measured):
   np.testing.assert_allclose(
     gap.value, gap.details["upper"] - gap.details["lower"], atol=1e-3
   )
+
+
+def test_temperatures_are_taken_until_the_gap_is_reached(model, tmp_path, monkeypatch):
+  """What was tried before a kill is not tried again."""
+  protocol = dataclasses.replace(
+    SMALL, temperatures=25, ais_images=4, repetitions=1, ais_gap=40.0
+  )
+  asked = []
+
+  def sandwich(key, markov, settings, **options):
+    asked.append(settings.num_legs)
+    upper = np.full(4, 2500.0 / settings.num_legs) + np.arange(4)
+    return Sandwich(np.arange(4.0), upper)
+
+  monkeypatch.setattr(driver, "evaluate_sandwich", sandwich)
+  found, gap = evaluation.METRICS["ais"](session(model, tmp_path, protocol))
+  # 100 nats at 25 temperatures: three times as many make 33.
+  assert asked == [25, 75]
+  assert found.protocol["temperatures"] == gap.protocol["temperatures"] == 75
+  assert gap.value == pytest.approx(2500 / 75)
+  assert gap.details["reached"]
+  assert [row["num_legs"] for row in gap.details["tries"]] == asked
+  again = evaluation.METRICS["ais"](session(model, tmp_path, protocol))
+  assert asked == [25, 75] and again[1].value == gap.value
+
+
+def test_a_search_ends_at_the_most_temperatures_that_are_allowed(monkeypatch):
+  monkeypatch.setattr(
+    driver, "evaluate_sandwich", lambda *_, **__: Sandwich(np.zeros(2), np.ones(2))
+  )
+  settings = driver.Annealing(num_legs=10)
+  key = jax.random.key(0)
+  found = list(driver.tries(key, None, settings, 0.5, most_legs=50))
+  assert [row.num_legs for row in found] == [10, 24, 50]
+  rest = list(driver.tries(key, None, settings, 0.5, most_legs=50, known=found[:2]))
+  assert [row.num_legs for row in rest] == [50]
 
 
 def test_it_is_no_lower_than_importance_sampling(model, measured, tmp_path):

@@ -7,7 +7,9 @@ goes on from there when it was cut off.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -247,6 +249,77 @@ def evaluate_sandwich(
     if progress:
       progress(int(numbers[-1]) + 1, num_images)
   return Sandwich(*(np.concatenate(side) for side in zip(*parts, strict=True)))
+
+
+class Try(NamedTuple):
+  """An annealing of simulated images in search of a gap.
+
+  Attributes:
+    num_legs: J, its temperatures.
+    lower: mean lower bound of the images, nats.
+    upper: mean upper bound, nats.
+    error: standard error of their difference.
+    seconds: it took.
+  """
+
+  num_legs: int
+  lower: float
+  upper: float
+  error: float
+  seconds: float
+
+  @property
+  def gap(self) -> float:
+    """Upper minus lower bound, nats per image."""
+    return self.upper - self.lower
+
+
+def tries(
+  key: Array,
+  markov: MarkovChain,
+  settings: Annealing,
+  gap: float,
+  *,
+  num_images: int = 16,
+  batch_size: int = 16,
+  most_legs: int = 64_000,
+  known: Sequence[Try] = (),
+) -> Iterator[Try]:
+  """Anneals simulated images at more and more temperatures until a gap is reached.
+
+  The gap falls about as 1 / J. The next J is therefore the last one times the factor
+  by which the gap is still too wide, and a fifth more.
+
+  Args:
+    key: one key; the images are the same in every try.
+    markov: the chain.
+    settings: how to anneal; `num_legs` is that of the first try.
+    gap: wanted, nats per image.
+    num_images: simulated.
+    batch_size: images annealed together.
+    most_legs: at which the search ends, whatever the gap.
+    known: tries of a search that was cut off.
+
+  Yields:
+    A try; the last one's J is the answer.
+  """
+  legs, done = settings.num_legs, list(known)
+  while not done or (done[-1].gap > gap and done[-1].num_legs < most_legs):
+    if done:
+      wider = min(max(1.2 * done[-1].gap / gap, 1.5), 8.0)
+      legs = min(math.ceil(done[-1].num_legs * wider), most_legs)
+    began = time.perf_counter()
+    found = evaluate_sandwich(
+      key,
+      markov,
+      dataclasses.replace(settings, num_legs=legs),
+      num_images=num_images,
+      batch_size=batch_size,
+    )
+    seconds = time.perf_counter() - began
+    means = float(found.lower.mean()), float(found.upper.mean())
+    done.append(Try(legs, *means, found.gap.standard_error or 0.0, seconds))
+    yield done[-1]
 
 
 def _check_resume(stage: Stage, num_images: int, settings: Annealing) -> None:
