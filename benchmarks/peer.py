@@ -52,7 +52,8 @@ class Operator(nn.Module):
       h = layer(h)
       h = nn.functional.batch_norm(h, None, None, s, b, True, 0.0, 1e-4)
       h = torch.relu(h)
-    mean, variance = self.heads(h).chunk(2, 1)
+    # Under autocast the products alone are in bfloat16.
+    mean, variance = self.heads(h).float().chunk(2, 1)
     return torch.sigmoid(mean), 0.1 * torch.sigmoid(variance) + 1e-4
 
 
@@ -98,6 +99,7 @@ class Peer:
     prior: tuple[np.ndarray, np.ndarray],
     *,
     compiled: bool,
+    autocast: bool = False,
     device: str = "cpu",
   ):
     """Prepares a run.
@@ -108,6 +110,7 @@ class Peer:
       rates: [T] infusion rates.
       prior: mean and variance, [d] each.
       compiled: whether torch.compile is used.
+      autocast: whether products are in bfloat16.
       device: where to compute.
     """
     num_steps = len(rates)
@@ -119,7 +122,7 @@ class Peer:
     self._weights = (torch.arange(num_steps, device=device) + 1) / num_steps
     self._step = torch.compile(chain_step) if compiled else chain_step
     self._infuse = torch.compile(infuse) if compiled else infuse
-    self._device = device
+    self._device, self._autocast = device, autocast
 
   def train(self, batch_size: int, num_steps: int) -> torch.Tensor:
     """Takes optimizer steps; returns the last loss."""
@@ -152,7 +155,8 @@ class Peer:
       with torch.no_grad():
         z = self._infuse(*draw(t, x.shape), mean, variance, x, self._rates[t])
       own = self.operator.own(t)
-      loss, mean, variance = self._step(self.operator, z, x, *own, self._weights[t])
+      with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):
+        loss, mean, variance = self._step(self.operator, z, x, *own, self._weights[t])
       loss.backward()
       total = total + loss.detach()
     return total

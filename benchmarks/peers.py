@@ -17,12 +17,15 @@ def installed() -> bool:
   return importlib.util.find_spec("torch") is not None
 
 
-def train(size: Size, *, compiled: bool) -> Callable[[], object]:
+def train(
+  size: Size, *, compiled: bool, autocast: bool = False
+) -> Callable[[], object]:
   """A call that takes `STEPS` optimizer steps of the MLP in PyTorch.
 
   Args:
     size: of the step.
     compiled: whether torch.compile is used.
+    autocast: whether products are in bfloat16.
 
   Returns:
     The work; it returns when the device is done.
@@ -38,7 +41,8 @@ def train(size: Size, *, compiled: bool) -> Callable[[], object]:
     np.full(size.pixels, 1 / 12, np.float32),
   )
   rates = np.asarray(schedules.linear(size.num_steps, 0.0, 0.01))
-  peer = Peer(images, size.hidden, rates, prior, compiled=compiled, device=device)
+  options = {"compiled": compiled, "autocast": autocast, "device": device}
+  peer = Peer(images, size.hidden, rates, prior, **options)
 
   def work() -> float:
     return peer.train(size.batch_size, STEPS).item()

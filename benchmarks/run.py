@@ -6,6 +6,7 @@ Contestants take turns, and ratios are medians over the rounds of the ratio with
 round. PyTorch takes part if it is installed (pip install -e '.[bench]').
 """
 
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -56,6 +57,7 @@ def train_step(batch_size: int = 128) -> Numbers:
   if peers.installed():
     contestants["torch_eager"] = peers.train(size, compiled=False)
     contestants["torch_compile"] = peers.train(size, compiled=True)
+  contestants.update(_in_bfloat16(size))
   times = timing.take_turns(contestants, _ROUNDS.value, what=f"train, B = {batch_size}")
   flops = size.useful_flops * peers.STEPS
   # FLOP/s of the step over FLOP/s of the large product, round by round.
@@ -70,11 +72,25 @@ def train_step(batch_size: int = 128) -> Numbers:
     "fraction_of_own_matmuls": times.ratio("own_matmuls", "ours"),
     "fraction_of_own_matmuls_summed": times.ratio("own_matmuls_summed", "ours"),
     "first_step_seconds": compile_seconds,
+    "bfloat16_step_seconds": times.median("ours_bfloat16") / peers.STEPS,
+    "float32_over_bfloat16": times.ratio("ours", "ours_bfloat16"),
   }
   for name in ("torch_eager", "torch_compile"):
-    found[f"ratio_to_{name}"] = (
-      times.ratio(name, "ours") if name in contestants else None
-    )
+    for ours, kind in (("ours", ""), ("ours_bfloat16", "_bfloat16")):
+      there = f"{name}{kind}" in contestants
+      ratio = times.ratio(f"{name}{kind}", ours) if there else None
+      found[f"ratio_to_{name}{kind}"] = ratio
+  return found
+
+
+def _in_bfloat16(size: workloads.Size) -> dict[str, Callable[[], object]]:
+  """The contestants whose products are in bfloat16: ours and, if there, PyTorch's."""
+  half = workloads.Ours(dataclasses.replace(size, dtype="bfloat16"))
+  found = {"ours_bfloat16": lambda: half.train(peers.STEPS)}
+  if peers.installed():
+    for name, compiled in (("torch_eager", False), ("torch_compile", True)):
+      work = peers.train(size, compiled=compiled, autocast=True)
+      found[f"{name}_bfloat16"] = work
   return found
 
 

@@ -40,6 +40,7 @@ class Size:
     batch_size: B.
     model: "mlp" or "conv".
     channels: of the conv net's levels.
+    dtype: of the products, "float32" or "bfloat16".
   """
 
   side: int = 28
@@ -49,6 +50,7 @@ class Size:
   batch_size: int = 128
   model: str = "mlp"
   channels: tuple[int, ...] = (64, 32, 16)
+  dtype: str = "float32"
 
   @property
   def pixels(self) -> int:
@@ -86,7 +88,10 @@ class Ours:
     self.dataset = made_up(size, count or 10 * size.batch_size)
     config = Config(
       model=ModelConfig(
-        name=size.model, hidden_sizes=size.hidden, channels=size.channels
+        name=size.model,
+        hidden_sizes=size.hidden,
+        channels=size.channels,
+        dtype=size.dtype,
       ),
       chain=ChainConfig(num_steps=size.num_steps, omega=0.01),
       train=TrainConfig(batch_size=size.batch_size),

@@ -32,6 +32,8 @@ def test_the_numbers_others_rely_on_are_there(tmp_path):
   for key in (
     "ratio_to_torch_compile",
     "ratio_to_torch_eager",
+    "ratio_to_torch_compile_bfloat16",
+    "float32_over_bfloat16",
     "fraction_of_own_matmuls",
     "fraction_of_matmul_ceiling",
   ):
