@@ -14,8 +14,8 @@ class Chip(NamedTuple):
   """What the vendor states.
 
   Attributes:
-    flops: products of bfloat16 numbers a second; JAX computes those of float32
-      numbers in the same way by default.
+    flops: of products of float32 numbers as JAX computes them by default; on a TPU
+      that is with inputs in bfloat16.
     memory_bytes: of main memory.
     memory_speed: bytes a second to and from it.
     link_speed: bytes a second over all links to other chips together.
@@ -32,6 +32,37 @@ CHIPS = {
   "v5e": Chip(197e12, 16 * 10**9, 819e9, 200e9),
   "v5p": Chip(459e12, 95 * 10**9, 2765e9, 600e9),
   "v6e": Chip(918e12, 32 * 10**9, 1640e9, 400e9),
+  # NVIDIA's data sheet of the H100 SXM: tensor cores with TF32, which is how JAX
+  # computes products of float32 numbers there by default; NVLink in one direction.
+  "h100": Chip(494e12, 80 * 10**9, 3350e9, 450e9),
+}
+#: What the compiler for GPUs asks a device for, where there is none.
+GPU_TARGETS = {
+  "h100": """
+    gpu_device_info {
+      threads_per_block_limit: 1024
+      threads_per_warp: 32
+      shared_memory_per_block: 49152
+      shared_memory_per_core: 233472
+      shared_memory_per_block_optin: 232448
+      threads_per_core_limit: 2048
+      core_count: 132
+      fpus_per_core: 128
+      block_dim_limit_x: 2147483647
+      block_dim_limit_y: 65535
+      block_dim_limit_z: 65535
+      memory_bandwidth: 3350000000000
+      l2_cache_size: 52428800
+      clock_rate_ghz: 1.98
+      device_memory_size: 80000000000
+      cuda_compute_capability { major: 9 }
+      registers_per_core_limit: 65536
+      registers_per_block_limit: 65536
+    }
+    platform_name: "CUDA"
+    dnn_version_info { major: 9 minor: 10 }
+    device_description_str: "NVIDIA H100"
+  """
 }
 
 

@@ -1,7 +1,9 @@
-"""Compiles for TPUs that are not here, and estimates what they would take.
+"""Compiles for chips that are not here, and estimates what they would take.
 
   pip install '.[tpu]'
   python -m benchmarks.compile_for --topology=v5e:2x4 --config=mnist
+  pip install '.[cuda]'
+  python -m benchmarks.compile_for --topology=h100:8 --config=mnist
 
 Training is compiled for one chip and for all chips of each topology; sampling,
 bound and annealing, which run on a single chip, for one. The compiler needs no chip.
@@ -24,7 +26,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from benchmarks import abstract_runs, hlo
-from benchmarks.chips import CHIPS, roofline
+from benchmarks.chips import CHIPS, GPU_TARGETS, roofline
 from infusion_jax.config import Config
 from infusion_jax.drawing import markdown
 from infusion_jax.errors import UserError
@@ -46,25 +48,35 @@ def describe_chips(topology: str) -> list[Any]:
   """The chips of a topology such as "v5e:2x4", none of which need be here.
 
   Raises:
-    UserError: libtpu is not installed, or knows no such topology.
+    UserError: their compiler is not installed, or knows no such topology.
   """
-  os.environ.update(_ENVIRONMENT)
   kind, sides = parse_topology(topology)
   try:
-    chips = list(topologies.get_topology_desc(topology, "tpu").devices)
+    chips = list(_description(topology).devices)
   except (RuntimeError, NotImplementedError, ImportError) as error:
     reason = str(error).splitlines()[0]
     raise UserError(
       f"--topology is {topology!r}, which cannot be compiled for ({reason}); it needs"
-      " libtpu: pip install '.[tpu]'"
+      f" pip install '.[{'cuda' if kind in GPU_TARGETS else 'tpu'}]'"
     ) from error
   if len(chips) != math.prod(sides):
     raise UserError(f"--topology is {topology!r}; it has {len(chips)} {kind} devices")
   return chips
 
 
+def _description(topology: str) -> topologies.TopologyDescription:
+  kind, sides = parse_topology(topology)
+  if kind in GPU_TARGETS:
+    shape = {"topology": f"1x1x{math.prod(sides)}"}
+    return topologies.get_topology_desc(
+      platform="cuda", target_config=GPU_TARGETS[kind], **shape
+    )
+  os.environ.update(_ENVIRONMENT)
+  return topologies.get_topology_desc(topology, "tpu")
+
+
 def parse_topology(text: str) -> tuple[str, tuple[int, ...]]:
-  """Kind and sides of "v5e:2x4".
+  """Kind and sides of "v5e:2x4" or "h100:8".
 
   Raises:
     UserError: it is written otherwise, or nothing is published of that kind.
@@ -73,8 +85,8 @@ def parse_topology(text: str) -> tuple[str, tuple[int, ...]]:
   sides = grid.split("x")
   if kind not in CHIPS or not all(side.isdecimal() and int(side) for side in sides):
     raise UserError(
-      f"--topology is {text!r}; allowed is KIND:AxB, chips of one of the kinds"
-      f" {', '.join(CHIPS)} in a grid"
+      f"--topology is {text!r}; allowed is KIND:AxB or KIND:N, chips of one of the"
+      f" kinds {', '.join(CHIPS)}"
     )
   return kind, tuple(map(int, sides))
 

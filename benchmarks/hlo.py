@@ -132,12 +132,18 @@ def work(text: str, *, per_step: bool = False) -> Work:
     total += times * _traffic(computations, computation, instruction)
     opcode = instruction.opcode.removesuffix("-start")
     if opcode in _COLLECTIVES:
-      size = sum(shape.bytes for shape in instruction.shapes)
-      # An asynchronous one's type has its operands, too.
-      halved = size // 2 if instruction.opcode.endswith("-start") else size
-      counts[opcode, halved] += times
+      counts[opcode, _sent(instruction)] += times
   rows = (Collective(*key, times) for key, times in sorted(counts.items()))
   return Work(total, tuple(rows))
+
+
+def _sent(collective: Instruction) -> int:
+  """Bytes of a collective's result."""
+  shapes = collective.shapes
+  if collective.opcode.endswith("-start") and "reduce" not in collective.opcode:
+    # The type of an asynchronous one names its operands first.
+    shapes = shapes[len(collective.operands) :][: len(collective.operands)]
+  return sum(shape.bytes for shape in shapes)
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
@@ -200,6 +206,8 @@ def _executed(
 
 def _trips(computations: dict[str, Computation], loop: Instruction) -> int | None:
   """Iterations of a loop that counts up to a constant; None for another one."""
+  if told := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.text):
+    return int(told[1])
   condition = computations[loop.called("condition")]
   found = [
     re.match(r"(\d+)\)", instruction.text)
