@@ -105,6 +105,7 @@ def _session(
   dataset = selection.load_dataset(model, _DATA_PATH.value)
   dataset.split(protocol.split)
   evaluation.check_extractors(metrics, protocol, dataset)
+  evaluation.check_labels(metrics, model, protocol)
   try:
     with files.locked(workdir / _LOCK_FILE, f"the evaluation in {workdir}"):
       model = evaluation.with_population_statistics(model, dataset)

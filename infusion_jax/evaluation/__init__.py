@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import ais, conditional, likelihoods, pictures, references
+from infusion_jax.evaluation.conditional import check_labels
 from infusion_jax.evaluation.pictures import check_extractors
 from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.references import references_of
@@ -42,6 +43,7 @@ __all__ = [
   "ais",
   "caution",
   "check_extractors",
+  "check_labels",
   "check_metrics",
   "conditional",
   "identity",

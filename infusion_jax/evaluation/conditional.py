@@ -1,14 +1,18 @@
 """Metrics of models with labels: what they know of classes, and what they draw."""
 
+from collections.abc import Iterable
+
 import jax
 import numpy as np
 
 from infusion_jax import sampling
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import likelihoods
-from infusion_jax.evaluation.protocol import Measurement
+from infusion_jax.evaluation.protocol import Measurement, Protocol
 from infusion_jax.evaluation.session import Session, metric
 from infusion_jax.metrics import classifier
+from infusion_jax.metrics.classifier import Classifier
+from infusion_jax.model import Model
 from infusion_jax.storage import files
 
 
@@ -38,13 +42,7 @@ def agreement(session: Session) -> list[Measurement]:
   the classifier of `--classifier`.
   """
   count, protocol = _classes_of(session, "agreement"), session.protocol
-  if not protocol.classifier:
-    raise UserError(
-      "metric 'agreement' needs --classifier=FILE, which python -m"
-      " experiments.train_classifier makes"
-    )
-  judge = classifier.load(protocol.classifier)
-  judge.check(session.dataset.image_shape)
+  judge = _judge(session.model, protocol)
   each = max(1, protocol.score_samples // count)
   keys = jax.random.split(session.key("agreement"), each)
   model, draws = session.model, protocol.samples == "draws"
@@ -69,11 +67,35 @@ def agreement(session: Session) -> list[Measurement]:
   return [_share("agreement", np.concatenate(right), described, by_label)]
 
 
+def check_labels(metrics: Iterable[str], model: Model, protocol: Protocol) -> None:
+  """Finds out before any work whether the model and the files suffice.
+
+  Raises:
+    UserError: the model has no classes, or a classifier is missing or of other images.
+  """
+  asked = [name for name in metrics if name in ("classes", "agreement")]
+  if asked and not model.num_classes:
+    raise UserError(
+      f"metric {asked[0]!r} needs a model with classes (model.num_classes)"
+    )
+  if "agreement" in asked:
+    _judge(model, protocol)
+
+
+def _judge(model: Model, protocol: Protocol) -> Classifier:
+  if not protocol.classifier:
+    raise UserError(
+      "metric 'agreement' needs --classifier=FILE, which python -m"
+      " experiments.train_classifier makes"
+    )
+  judge = classifier.load(protocol.classifier)
+  judge.check(model.image_shape)
+  return judge
+
+
 def _classes_of(session: Session, name: str) -> int:
-  count = session.model.num_classes
-  if not count:
-    raise UserError(f"metric {name!r} needs a model with classes (model.num_classes)")
-  return count
+  check_labels([name], session.model, session.protocol)
+  return session.model.num_classes
 
 
 def _share(

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 from jax.experimental import checkify
 
+from infusion_jax.objectives import Terms
 from infusion_jax.training import programs
 from infusion_jax.training.state import Recipe, Run, TrainState
 
@@ -79,9 +80,9 @@ def _not_finite(found: dict[str, object]) -> list[str]:
     subjects.append(f"the gradient of {', '.join(wrong[:_MOST_NAMES])}{rest}")
   elif not np.isfinite(optax.tree.norm(found["gradient"])):
     subjects.append("the norm of the gradient")
-  terms = [
-    name for name, values in found["terms"].items() if not np.isfinite(values).all()
-  ]
+  # JAX sorts the names of what comes out of a compiled function.
+  named = [name for name in Terms._fields if name in found["terms"]]
+  terms = [name for name in named if not np.isfinite(found["terms"][name]).all()]
   if terms:
     subjects.append(f"the terms {', '.join(terms)}")
   return subjects or ["the loss or its gradient"]

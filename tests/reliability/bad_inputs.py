@@ -719,8 +719,15 @@ OTHERS = [
   ),
   *_of(
     "train",
+    "--workdir={out} --noprogress",
+    (
+      "--config=configs/two_d.py:spiral",
+      "'spiral'; allowed are checkerboard, rings, two_moons",
+    ),
+  ),
+  *_of(
+    "train",
     "--workdir={out} --noprogress --config=configs/two_d.py",
-    (":spiral", "'spiral'; allowed are checkerboard, rings, two_moons"),
     (" --config.data.name=spiral", "'spiral'; source 'points' has"),
     (" --config.data.path=x", "reads no path"),
     (" --config.model.num_classes=1", "num_classes is 1; the labels of two_moons"),
@@ -731,7 +738,7 @@ OTHERS = [
     "train",
     "--workdir={out} --noprogress --config=configs/tfd.py:mat",
     (
-      "--config.data.path={files}/sound.mat --config.model.num_classes=7",
+      "--config.data.path={files}/folds.mat --config.model.num_classes=7",
       "sources that know labels are",
     ),
   ),
