@@ -735,14 +735,6 @@ OTHERS = [
     (" --config.train.label_dropout=1.5", "label_dropout is 1.5"),
   ),
   *_of(
-    "train",
-    "--workdir={out} --noprogress --config=configs/tfd.py:mat",
-    (
-      "--config.data.path={files}/folds.mat --config.model.num_classes=7",
-      "sources that know labels are",
-    ),
-  ),
-  *_of(
     "sample",
     "--workdir={run}",
     ("--label=3", "has no classes"),
