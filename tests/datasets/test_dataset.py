@@ -40,7 +40,7 @@ def test_is_frozen():
     (images(3, 2, 3, 1), 256, r"\(2, 3, 1\), the training split has \(2, 2, 1\)"),
     (np.zeros((3, 2, 2, 1)), 256, "split 'test' has dtype float64; allowed is uint8"),
     (images(3, 2, 2, 1, value=17), 17, "holds the value 17; .*allowed are 0 to 16"),
-    (images(3, 2, 2, 1), 1, "levels is 1; allowed are 2 to 256"),
+    (images(3, 2, 2, 1), 0, "levels is 0; allowed are 2 to 256"),
     (images(3, 2, 2, 1), 257, "levels is 257; allowed are 2 to 256"),
   ],
 )

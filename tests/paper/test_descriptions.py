@@ -103,7 +103,8 @@ def test_lossless_data_are_preferred_and_lossy_ones_are_called_so(tmp_path):
 
 
 def test_missing_data_are_named(tmp_path):
-  with pytest.raises(UserError, match=r"needs celeba64_subset\.zip"):
+  named = r"or celeba64_subset\.zip in the folder .* --data or INFUSION_JAX_DATA name"
+  with pytest.raises(UserError, match=named):
     runs.configs(BOOK.runs["celeba"], bench(tmp_path, "small"))
 
 

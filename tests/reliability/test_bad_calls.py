@@ -134,7 +134,7 @@ OF_THE_LIBRARY = {
     lambda: Dataset("x", BYTES + 2, BYTES, BYTES, levels=2),
     "value 2; with 2 levels allowed are 0 to 1",
   ),
-  "one level": (lambda: Dataset("x", BYTES, BYTES, BYTES, levels=1), "levels is 1"),
+  "no level": (lambda: Dataset("x", BYTES, BYTES, BYTES, levels=0), "levels is 0"),
   "a split that is none": (
     lambda: Dataset("x", BYTES, BYTES, BYTES).split("exam"),
     "'exam'",
