@@ -242,6 +242,25 @@ def dataclass_flags(cls: type) -> Callable[[], Any]:
   return lambda: cls(**{name: holder.value for name, holder in holders.items()})
 
 
+def scale_flag() -> flags.FlagHolder:
+  """Defines --scale, of launchers that draw pictures."""
+  return flags.DEFINE_integer(
+    "scale",
+    None,
+    "Screen pixels a pixel of a picture; by default, images have 64 or a little more.",
+    lower_bound=1,
+    upper_bound=64,
+  )
+
+
+def check_scale(scale: int | None, out: str, drawn: tuple[str, ...]) -> None:
+  """Raises UserError for a scale where `out` has none of the endings of pictures."""
+  if scale and not out.lower().endswith(drawn):
+    raise UserError(
+      f"--scale is {scale}; it is for a {' or '.join(drawn)}, not {out!r}"
+    )
+
+
 def _attribute_help(docstring: str) -> dict[str, str]:
   """The descriptions under "Attributes:", by name."""
   lines = docstring.partition("Attributes:")[2].splitlines()

@@ -49,13 +49,7 @@ _OUT = flags.DEFINE_string(
   "A .png, or a .npz of originals, known, starts and images; default"
   " WORKDIR/inpaint.png.",
 )
-_SCALE = flags.DEFINE_integer(
-  "scale",
-  None,
-  "Screen pixels a pixel of a picture; by default, images have 64 or a little more.",
-  lower_bound=1,
-  upper_bound=64,
-)
+_SCALE = common.scale_flag()
 _DATA_PATH = flags.DEFINE_string(
   "data_path", None, "Where the data set is now, if not where the run had it."
 )
@@ -68,8 +62,7 @@ def main(argv: list[str]) -> None:
   _check_flags()
   out = _OUT.value or str(model.locate(_WORKDIR.value)[0] / "inpaint.png")
   outputs.check(out, (".png", ".npz"))
-  if _SCALE.value and not out.lower().endswith(".png"):
-    raise UserError(f"--scale is {_SCALE.value}; it is for a .png, not {out!r}")
+  common.check_scale(_SCALE.value, out, (".png",))
   trained = model.load(_WORKDIR.value)
   numbers, originals = _originals(trained)
   known = _known(trained)

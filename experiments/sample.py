@@ -65,13 +65,7 @@ _SHOW = flags.DEFINE_enum(
   figures.SHOW,
   "States of a chain, or means of its transitions (default with --neighbors).",
 )
-_SCALE = flags.DEFINE_integer(
-  "scale",
-  None,
-  "Screen pixels a pixel of a picture; by default, images have 64 or a little more.",
-  lower_bound=1,
-  upper_bound=64,
-)
+_SCALE = common.scale_flag()
 _LABEL = flags.DEFINE_string(
   "label",
   None,
@@ -101,8 +95,7 @@ def main(argv: list[str]) -> None:
   gif = (".gif",) if drawing else ()
   allowed = gif if _GIF.value else (".png", ".npz", *gif)
   outputs.check(out, allowed, folder=not drawing)
-  if _SCALE.value and not out.lower().endswith((".png", ".gif")):
-    raise UserError(f"--scale is {_SCALE.value}; it is for a .png or .gif, not {out!r}")
+  common.check_scale(_SCALE.value, out, (".png", ".gif"))
   count = (_write_chains if drawing else _write_images)(out)
   print(f"wrote {count} {'chains' if drawing else 'images'} to {out}")
 

@@ -149,12 +149,9 @@ def lower_bound(
     unroll: of the `MarkovChain`, as is `levels`.
     levels: 0: densities; else probabilities of so many grey levels.
   """
-  index = jnp.arange(len(infusion.rates))
 
   def loss_of(parameters):
-    transition = Partial(operator, parameters.shared)
-    steps = Step(parameters.per_step, index)
-    markov = MarkovChain(transition, steps, infusion, unroll, levels)
+    markov = _chain_of(operator, parameters, infusion, unroll, levels)
     terms, report = bound(key, markov, x, score_free=score_free)
     return -terms.bound.mean() / x[0].size, (terms, report)
 
@@ -162,6 +159,14 @@ def lower_bound(
     parameters
   )
   return Criterion(loss, gradient, terms if with_terms else None, report)
+
+
+def _chain_of(
+  operator: Operator, parameters: Parameters, infusion: Infusion, *options: Any
+) -> MarkovChain:
+  """The chain of an operator with these parameters; `options` are unroll, levels."""
+  steps = Step(parameters.per_step, jnp.arange(len(infusion.rates)))
+  return MarkovChain(Partial(operator, parameters.shared), steps, infusion, *options)
 
 
 def hybrid(
@@ -255,12 +260,9 @@ def importance_weighted(
   """
   size, x = x[0].size, jnp.repeat(x, num_chains, axis=0)
   key = random.split_for_images(key, num_chains)
-  index = jnp.arange(len(infusion.rates))
 
   def loss_of(parameters):
-    transition = Partial(operator, parameters.shared)
-    steps = Step(parameters.per_step, index)
-    markov = MarkovChain(transition, steps, infusion, unroll, levels)
+    markov = _chain_of(operator, parameters, infusion, unroll, levels)
     if score_free:
       terms, direct, report = _bound_two_ways(key, markov, x)
     else:
