@@ -23,7 +23,6 @@ from infusion_jax.evaluation import Parts
 from infusion_jax.metrics import classifier
 from infusion_jax.metrics.classifier import Classifier
 from infusion_jax.model import load
-from infusion_jax.storage import files
 from infusion_jax.training import epochs, loop
 from infusion_jax.training.state import steps_per_epoch
 
@@ -130,12 +129,11 @@ class Contest:
     ours = method == peers.OURS
     passes = config.chain.num_steps if ours else peers.METHODS[method].passes
     steps = config.train.num_epochs * steps_per_epoch(config.train, self.dataset)
-    times = files.read_json_lines(folder / epochs.TIMING_FILE)
-    seconds = {row["epoch"]: row["seconds"] for row in times}
+    _, seconds = epochs.time_spent(folder)
     return {
       "passes": steps * passes,
       "epochs": config.train.num_epochs,
-      "training_seconds": round(sum(seconds.values()), 1),
+      "training_seconds": round(seconds, 1),
     }
 
   def _measured(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import peers, pixels, random, sampling
@@ -14,6 +13,7 @@ from infusion_jax.comparison import decoders
 from infusion_jax.comparison.decoders import Annealing
 from infusion_jax.datasets import Dataset
 from infusion_jax.model import Model, PeerModel, keys_of
+from infusion_jax.model.batches import in_batches
 from infusion_jax.peers import Generator, Peer, Trained
 
 Array = jax.Array
@@ -55,13 +55,8 @@ class Contestant(abc.ABC):
     self, sampler: str, num_calls: int, key: Array, count: int
   ) -> np.ndarray:
     """`count` pictures [N, H, W, C] in [0, 1]; picture i is a function of i alone."""
-    keys = keys_of(key, range(count))
-    parts = []
-    for first in range(0, count, _BATCH):
-      rows = np.minimum(np.arange(first, first + _BATCH), count - 1)
-      part = np.asarray(self.batch(sampler, num_calls, keys[rows]))
-      parts.append(part[: count - first])
-    return np.concatenate(parts)
+    draw = functools.partial(self.batch, sampler, num_calls)
+    return in_batches(draw, keys_of(key, range(count)), size=_BATCH)
 
 
 class Ours(Contestant):
@@ -127,16 +122,13 @@ class Rival(Contestant):
   def _estimate(
     self, name: str, key: Array, images: np.ndarray
   ) -> tuple[np.ndarray, dict[str, Any]]:
-    parts = []
-    for first in range(0, len(images), _LIKELIHOOD_BATCH):
-      rows = np.arange(first, first + _LIKELIHOOD_BATCH)
-      keys = keys_of(key, rows.tolist())
-      part = jnp.asarray(images[np.minimum(rows, len(images) - 1)])
-      values = _log_likelihood(
-        self._peer, name, self._levels, keys, self._trained, part
-      )
-      parts.append(np.asarray(values)[: len(images) - first])
-    return np.concatenate(parts), {}
+
+    def estimate(keys: Array, images: np.ndarray) -> Array:
+      facts = self._peer, name, self._levels
+      return _log_likelihood(*facts, keys, self._trained, images)
+
+    keys = keys_of(key, range(len(images)))
+    return in_batches(estimate, keys, images, size=_LIKELIHOOD_BATCH), {}
 
 
 def contestant(model: Model, dataset: Dataset, annealing: Annealing) -> Contestant:

@@ -57,7 +57,6 @@ class Judge:
     found = extractors.compare(said, self._real, splits=splits)
     sigma = self.rules.sigma or parzen.choose_sigma(self._validation, pictures).best
     kernels = parzen.evaluate(self.test, pictures, sigma)
-    near = neighbors.nearest(pictures[:1000], self.dataset.train, self.dataset.levels)
     return {
       "parzen": kernels.mean,
       "parzen_error": kernels.standard_error,
@@ -65,8 +64,13 @@ class Judge:
       "score": found.inception_score.mean,
       "fid": found.frechet,
       "kid": found.kernel.mean,
-      "nearest": float(near.distance.mean()),
+      "nearest": self.distance(pictures),
     }
+
+  def distance(self, pictures: np.ndarray) -> float:
+    """Mean distance of the first 1,000 pictures to their nearest training images."""
+    near = neighbors.nearest(pictures[:1000], self.dataset.train, self.dataset.levels)
+    return float(near.distance.mean())
 
   def likelihood(self, name: str, found: Contestant) -> Row:
     """An estimate of log p of the first test images."""
@@ -129,11 +133,7 @@ def real_rows(judge: Judge, kept: Kept) -> Iterator[Row]:
     images = np.asarray(pixels.scaled(data.train[:count], data.levels))
     place = {"method": REAL, "sampler": "", "calls": 0, "samples": count}
     # They are their own neighbours: those of the test images tell more.
-    near = neighbors.nearest(judge.test[:1000], data.train, data.levels)
     yield kept.row(
-      lambda x=images, near=near: {
-        **judge.scores(x),
-        "nearest": float(near.distance.mean()),
-      },
+      lambda x=images: {**judge.scores(x), "nearest": judge.distance(judge.test)},
       **place,
     )

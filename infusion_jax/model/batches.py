@@ -47,11 +47,13 @@ def at_least_one(name: str, value: int) -> int:
   return value
 
 
-def in_batches(function: Callable[..., PyTree], *arrays: Array) -> PyTree:
-  """Calls `function` on rows in batches of `BATCH`, the last one padded."""
+def in_batches(
+  function: Callable[..., PyTree], *arrays: Array | np.ndarray, size: int = BATCH
+) -> PyTree:
+  """Calls `function` on rows in batches of one size, the last one padded."""
   count = len(arrays[0])
   results = []
-  for first in range(0, count, BATCH):
-    rows = np.minimum(np.arange(first, first + BATCH), count - 1)
+  for first in range(0, count, size):
+    rows = np.minimum(np.arange(first, first + size), count - 1)
     results.append(jax.device_get(function(*(array[rows] for array in arrays))))
   return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
