@@ -59,12 +59,11 @@ _DATA_PATH = flags.DEFINE_string(
 def main(argv: list[str]) -> None:
   """Checks the flags, loads model and images, restores them and writes."""
   del argv
-  selection.parse_images(_IMAGES.value, "images")
+  split, numbers = selection.parse_images(_IMAGES.value, "images")
   folder = model.locate(_WORKDIR.value)[0]
   out = pathlib.Path(_OUT.value or folder / f"{_TASK.value}.png")
   outputs.check(str(out), (".png", ".npz"))
   trained = model.load(_WORKDIR.value)
-  split, numbers = selection.parse_images(_IMAGES.value, "images")
   dataset = selection.load_dataset(trained, _DATA_PATH.value)
   originals = selection.select(dataset, split, numbers)
   found = restoring.restore(

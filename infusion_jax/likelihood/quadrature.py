@@ -9,6 +9,7 @@ of matrices [G, G^2] and [G^2, G]. Sums over a lattice are exact to many digits 
 the narrowest transition is as wide as the spacing.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -79,6 +80,7 @@ def check_two_numbers(image_shape: tuple[int, int, int]) -> None:
     )
 
 
+@functools.partial(jax.jit, static_argnames="lattice")
 def follow(markov: MarkovChain, lattice: Lattice) -> Masses:
   """Carries the prior through the chain up to its last transition.
 
@@ -110,11 +112,28 @@ def follow(markov: MarkovChain, lattice: Lattice) -> Masses:
   return Masses(weights, *answer(last))
 
 
+def whole(markov: MarkovChain, lattice: Lattice | None = None) -> Masses:
+  """`follow` over a lattice that holds the chain's mass.
+
+  Raises:
+    UserError: a hundredth of the mass or more lies outside of the lattice.
+  """
+  masses = follow(markov, lattice or Lattice())
+  inside = float(masses.weights.sum())
+  if not abs(inside - 1.0) < 0.01:
+    raise UserError(
+      f"the lattice holds {inside:.3f} of the chain's mass; it must hold 1 within 0.01"
+    )
+  return masses
+
+
+@jax.jit
 def density(masses: Masses, axis: Array) -> Array:
   """p(x) where x runs over the square of an axis [A]: [A, A], first number first."""
   return _spread(masses.weights, masses.means, masses.variances, axis)
 
 
+@jax.jit
 def log_likelihood(masses: Masses, x: Array) -> Array:
   """log p(x) of images of two numbers, [N, H, W, C] to [N] nats."""
   log_weights = jnp.log(jnp.maximum(masses.weights, jnp.finfo(jnp.float32).tiny))
@@ -131,17 +150,10 @@ def exact(markov: MarkovChain, x: np.ndarray, lattice: Lattice | None = None) ->
   """log p(x) of images [N, H, W, C] of two numbers, [N] nats.
 
   Raises:
-    UserError: images are not two numbers, or a hundredth of the chain's mass or more
-      lies outside of the lattice.
+    UserError: images are not two numbers, or see `whole`.
   """
   check_two_numbers(x.shape[1:])
-  masses = _follow(markov, lattice or Lattice())
-  inside = float(masses.weights.sum())
-  if not abs(inside - 1.0) < 0.01:
-    raise UserError(
-      f"the lattice holds {inside:.3f} of the chain's mass; it must hold 1 within 0.01"
-    )
-  return _log_likelihood(masses, jnp.asarray(x))
+  return log_likelihood(whole(markov, lattice), jnp.asarray(x))
 
 
 def _spread(weights: Array, means: Array, variances: Array, axis: Array) -> Array:
@@ -165,7 +177,3 @@ def _spread(weights: Array, means: Array, variances: Array, axis: Array) -> Arra
   rows = chunks(weights) * valid, chunks(means), chunks(variances)
   zero = jnp.zeros((len(axis), len(axis)), weights.dtype)
   return jax.lax.scan(body, zero, rows)[0]
-
-
-_follow = jax.jit(follow, static_argnames="lattice")
-_log_likelihood = jax.jit(log_likelihood)

@@ -53,17 +53,17 @@ def look(model: Model, dataset: Dataset, key: Array) -> Density:
     pixels.dequantized(random.named(key, name), jnp.asarray(images), dataset.levels)
     for name, images in (("train", dataset.train), ("test", dataset.test))
   )
-  exact = quadrature.exact(markov, np.asarray(test))
+  masses = quadrature.whole(markov)
   keys = jax.random.split(random.named(key, "chains"), _CHAINS)
   states, draws = _model_chains(markov, keys)
   infused = _infused(markov, keys, train[np.arange(_CHAINS) % len(train)])
-  density = _density(markov)
+  density = quadrature.density(masses, (jnp.arange(_CELLS) + 0.5) / _CELLS)
   parts = [cloud(train), cloud(draws), of_density(density)]
   names = ["training points", "samples", "exact density"]
   return Density(
     plots.strip(np.stack(parts)[None], column_labels=names, scale=2),
     _steps([*states, draws], [*infused, train]),
-    np.asarray(exact),
+    np.asarray(quadrature.log_likelihood(masses, test)),
   )
 
 
@@ -72,12 +72,6 @@ def _steps(model_row: list[Array], infusion_row: list[Array]) -> Picture:
   labels = [f"t = {t}" for t in range(len(model_row) - 1)] + ["x"]
   names = ["model chain", "infusion chain"]
   return plots.strip(np.array(rows), None, labels, names, scale=1)
-
-
-@jax.jit
-def _density(markov: MarkovChain) -> Array:
-  masses = quadrature.follow(markov, quadrature.Lattice())
-  return quadrature.density(masses, (jnp.arange(_CELLS) + 0.5) / _CELLS)
 
 
 @jax.jit
