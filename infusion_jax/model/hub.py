@@ -101,7 +101,7 @@ def _library() -> Any:
   except ImportError as error:
     raise UserError(
       "hf:// needs the package huggingface_hub, which is not installed;"
-      " pip install huggingface_hub brings it"
+      " pip install 'infusion_jax[hub]' or pip install huggingface_hub brings it"
     ) from error
   return huggingface_hub
 

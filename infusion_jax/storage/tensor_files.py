@@ -104,6 +104,6 @@ def _library() -> Any:
   except ImportError as error:
     raise UserError(
       "safetensors files need the package safetensors, which is not installed;"
-      " pip install safetensors brings it"
+      " pip install 'infusion_jax[safetensors]' or pip install safetensors brings it"
     ) from error
   return safetensors
