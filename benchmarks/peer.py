@@ -20,7 +20,7 @@ _LOG_2PI = 1.8378770664093453
 class Operator(nn.Module):
   """d -> hidden -> hidden -> (mean, variance), batch norm of every step's own."""
 
-  def __init__(self, size: int, hidden: tuple[int, ...], num_steps: int):
+  def __init__(self, size: int, hidden: tuple[int, ...], num_steps: int) -> None:
     """Makes the layers; see `networks.mlp.MLP`."""
     super().__init__()
     sizes = (size, *hidden)
@@ -101,7 +101,7 @@ class Peer:
     compiled: bool,
     autocast: bool = False,
     device: str = "cpu",
-  ):
+  ) -> None:
     """Prepares a run.
 
     Args:

@@ -77,7 +77,7 @@ class Size:
 class Ours:
   """A run on made-up images, ready to train, sample and measure."""
 
-  def __init__(self, size: Size, count: int = 0):
+  def __init__(self, size: Size, count: int = 0) -> None:
     """Builds network, state and data.
 
     Args:
@@ -180,7 +180,7 @@ def own_matmuls(size: Size, summed: bool = False) -> Callable[[], object]:
 
 
 def _products(num_steps: int, summed: bool, z: Array, matrices: list[Array]) -> object:
-  def body(carry, _):
+  def body(carry: tuple, _: None) -> tuple[tuple, None]:
     z, totals = carry
     inputs = [z]
     for matrix in matrices:

@@ -16,6 +16,7 @@ from configs import base, digits
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The configuration; variants are named after a colon (see above)."""
   chosen = base.variants(variant, "threshold", "digits")
   config = digits.get_config() if "digits" in chosen else _mnist()
   config.data.binarize = "threshold" if "threshold" in chosen else "sampled"

@@ -22,6 +22,7 @@ from configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The configuration; variants are named after a colon (see above)."""
   chosen = base.variants(variant, "files", "unet", "smoke")
   config = base.get_config()
   config.data.name = "cifar10"

@@ -28,6 +28,7 @@ from configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The configuration; variants are named after a colon (see above)."""
   chosen = base.variants(variant, "unet", "laptop", "smoke")
   config = base.get_config()
   config.data.name = "own_images"

@@ -14,6 +14,7 @@ _NAMES = ("two_moons", "rings", "checkerboard")
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The configuration; variants are named after a colon (see above)."""
   chosen = base.variants(variant, *_NAMES)
   config = base.get_config()
   config.data.name = next(iter(chosen), _NAMES[0])

@@ -7,6 +7,9 @@ Nothing is fetched, neither when the pages are built nor when they are read.
 import pathlib
 import re
 import sys
+from typing import Any
+
+from sphinx.application import Sphinx
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
@@ -55,13 +58,15 @@ html_theme_options = {"source_repository": REPOSITORY}
 _DEEPER = 2
 
 
-def _link_to_repository(app, name, source):
+def _link_to_repository(app: Sphinx, name: str, source: list[str]) -> None:
   """Turns ](../results/X) into the address of that file."""
   del app, name
   source[0] = _ELSEWHERE.sub(rf"\1({REPOSITORY}/blob/main/\2)", source[0])
 
 
-def _literal_blocks(app, what, name, obj, options, lines):
+def _literal_blocks(
+  app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
   """Shows what a docstring sets off by a blank line and indentation as it stands."""
   del app, what, name, obj, options
   found, outer, literal = [], 0, False
@@ -79,13 +84,15 @@ def _literal_blocks(app, what, name, obj, options, lines):
   lines[:] = found
 
 
-def _skip_fields(app, what, name, obj, skip, options):
+def _skip_fields(
+  app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool:
   """Fields of named tuples are described by their class."""
   del app, what, name, options
   return True if type(obj).__name__ == "_tuplegetter" else skip
 
 
-def setup(app):
+def setup(app: Sphinx) -> None:
   """Sphinx calls it with the application."""
   app.connect("source-read", _link_to_repository)
   # Before napoleon, which has priority 500.

@@ -13,8 +13,10 @@ import math
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
+from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import StepBatchNorm
 from infusion_jax.networks.heads import to_gaussian
 
@@ -27,7 +29,7 @@ class TimeMLP(nn.Module):
   variance_floor: float = 1e-4
 
   @nn.compact
-  def __call__(self, z, time, train):
+  def __call__(self, z: jax.Array, time: jax.Array, train: bool) -> Gaussian:
     """One transition from states [B, H, W, C] at time t / T."""
     flat = z.reshape(len(z), -1)
     h = jnp.concatenate([flat, jnp.full((len(z), 1), time)], axis=1)

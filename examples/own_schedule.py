@@ -9,16 +9,18 @@ one program.
 
 import math
 
+import ml_collections
+
 from configs import digits
 
 
-def cosine(num_steps, last):
+def cosine(num_steps: int, last: float) -> tuple[float, ...]:
   """Rates that rise from 0 to `last` along half a cosine wave."""
   waves = (math.cos(math.pi * t / (num_steps - 1)) for t in range(num_steps))
   return tuple(last * (1 - wave) / 2 for wave in waves)
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
   """The digits' configuration with those rates instead of alpha0 and omega."""
   config = digits.get_config()
   config.chain.rates = cosine(config.chain.num_steps, last=0.45)

@@ -23,7 +23,7 @@ T = 12
 WIDTHS = jnp.geomspace(1.0, 0.3, T)  # one row a step: the kernel's width
 
 
-def nearest(images, width, z):
+def nearest(images: jax.Array, width: jax.Array, z: jax.Array) -> tuple[Gaussian, None]:
   """Pulls states [B, H, W, C] towards the training images [N, H, W, C] near them."""
   distances = jnp.square(z[:, None] - images).sum((2, 3, 4))
   weights = jax.nn.softmax(-distances / (2 * width**2))
@@ -31,7 +31,7 @@ def nearest(images, width, z):
   return Gaussian(mean, jnp.full_like(mean, 0.1 * width**2)), None
 
 
-def main(out):
+def main(out: str) -> None:
   """Draws 64 images into a file and prints the chain's bound."""
   digits = datasets.from_config(DataConfig())
   prior = chain.fit_prior(digits.train, 1 / digits.levels, 1e-5)

@@ -220,7 +220,7 @@ def run(
     The prediction, the total and the trace.
   """
 
-  def body(carry, row):
+  def body(carry: tuple, row: tuple[PyTree, PyTree]) -> tuple[tuple, PyTree]:
     before, total = carry
     step_inputs, step = row
     state, mask = draw(step_inputs, before)

@@ -88,22 +88,22 @@ def denoising(
   num_steps = len(infusion.rates)
   weights = schedules.loss_weights(num_steps) if weights is None else weights
 
-  def step_loss(shared, own, index, weight, z):
+  def step_loss(
+    shared: PyTree, own: PyTree, index: Array, weight: Array, z: Array
+  ) -> tuple[Array, tuple]:
     p, report = operator(shared, Step(own, index), z)
-    total = gaussian.total(p.log_output(x, levels))
-    return -weight * total / x.size, (p, report)
+    return -weight * gaussian.total(p.log_output(x, levels)) / x.size, (p, report)
 
-  def transition(step, z):
+  def transition(step: tuple, z: Array) -> chain.Answer:
     (loss, (p, report)), gradient = jax.value_and_grad(
       step_loss, argnums=(0, 1), has_aux=True
     )(parameters.shared, *step, z)
     return p, (loss, *gradient, report)
 
-  def fold(total, visit):
-    loss, shared, _, _ = visit.report
-    return jax.tree.map(jnp.add, total, (loss, shared))
+  def fold(total: PyTree, visit: Visit) -> PyTree:
+    return jax.tree.map(jnp.add, total, visit.report[:2])
 
-  def record(visit):
+  def record(visit: Visit) -> PyTree:
     _, _, own, report = visit.report
     return own, report, (log_ratio(visit, x, infusion) if with_terms else None)
 
@@ -150,7 +150,7 @@ def lower_bound(
     levels: 0: densities; else probabilities of so many grey levels.
   """
 
-  def loss_of(parameters):
+  def loss_of(parameters: Parameters) -> tuple[Array, tuple]:
     markov = _chain_of(operator, parameters, infusion, unroll, levels)
     terms, report = bound(key, markov, x, score_free=score_free)
     return -terms.bound.mean() / x[0].size, (terms, report)
@@ -261,7 +261,7 @@ def importance_weighted(
   size, x = x[0].size, jnp.repeat(x, num_chains, axis=0)
   key = random.split_for_images(key, num_chains)
 
-  def loss_of(parameters):
+  def loss_of(parameters: Parameters) -> tuple[Array, tuple]:
     markov = _chain_of(operator, parameters, infusion, unroll, levels)
     if score_free:
       terms, direct, report = _bound_two_ways(key, markov, x)
@@ -359,7 +359,7 @@ def bound(
     The terms, and the transition's reports with leaves [T, ...].
   """
 
-  def record(visit):
+  def record(visit: Visit) -> tuple[Array, PyTree]:
     ratio = log_ratio(visit, x, markov.infusion, score_free=score_free)
     return ratio, visit.report
 

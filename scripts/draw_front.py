@@ -111,7 +111,12 @@ def _row(axes: "Axes", chains: Chains, top: float, note: str) -> None:
 
 
 def _image(
-  axes: "Axes", image: np.ndarray, left: float, top: float, name: str, frame="0.6"
+  axes: "Axes",
+  image: np.ndarray,
+  left: float,
+  top: float,
+  name: str,
+  frame: str = "0.6",
 ) -> None:
   """An image 0.9 wide under which its name stands."""
   extent = (left, left + 0.9, top + 0.9, top)

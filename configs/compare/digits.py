@@ -13,6 +13,7 @@ from configs.compare import common
 
 
 def get_config() -> ml_collections.ConfigDict:
+  """The comparison: the run whose budget all share, and the rules."""
   config = common.of(digits.get_config())
   config.base.train.num_epochs = 100
   config.compare.num_samples = 1000

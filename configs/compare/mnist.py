@@ -14,6 +14,7 @@ from configs.compare import common
 
 
 def get_config() -> ml_collections.ConfigDict:
+  """The comparison: the run whose budget all share, and the rules."""
   config = common.of(mnist.get_config())
   config.base.train.num_epochs = 4
   return config

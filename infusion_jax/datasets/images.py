@@ -184,13 +184,14 @@ def _decode(pictures: list[Picture], geometry: Geometry) -> "_Gathered":
 class _Gathered:
   """The array that pictures of one size are put into, and those that had none."""
 
-  def __init__(self, total: int):
+  def __init__(self, total: int) -> None:
     self.kept: list[Picture] = []
     self.bad: list[str] = []
     self.images: np.ndarray | None = None
     self._total = total
 
   def add(self, picture: Picture, image: np.ndarray) -> None:
+    """Puts a picture beside those before, which must have its size."""
     if self.images is None:
       self.images = np.empty((self._total, *image.shape), np.uint8)
     if image.shape != self.images.shape[1:]:

@@ -24,7 +24,7 @@ FILE = "evaluation.json"
 class Report:
   """`evaluation.json`: what has been measured, kept measurement by measurement."""
 
-  def __init__(self, folder: pathlib.Path, identity: str):
+  def __init__(self, folder: pathlib.Path, identity: str) -> None:
     """Reads the file in `folder`, if there is one.
 
     Args:

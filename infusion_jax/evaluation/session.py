@@ -228,7 +228,7 @@ class Session:
 class Parts:
   """Pieces of unfinished measurements: one JSON object a line."""
 
-  def __init__(self, path: pathlib.Path, identity: str = ""):
+  def __init__(self, path: pathlib.Path, identity: str = "") -> None:
     """Reads what is there.
 
     Args:

@@ -162,7 +162,7 @@ def over_chunks(
   """Runs `state = include(state, chains [C], valid [C])` over all chains."""
   size = min(num_chains, chunk_size)
 
-  def body(chunk, state):
+  def body(chunk: Array, state: PyTree) -> PyTree:
     chains = chunk * size + jnp.arange(size)
     return include(state, chains, chains < num_chains)
 
@@ -195,7 +195,7 @@ def estimate(
   """
   check_counts(num_chains=num_chains, chunk_size=chunk_size)
 
-  def include(state, chains, valid):
+  def include(state: PyTree, chains: Array, valid: Array) -> PyTree:
     means, sums = state
     terms = log_weights(keys, markov, x, chains, labels)
     means = jax.tree.map(

@@ -176,10 +176,10 @@ def score(
   """
   size, shape = x[0].size, (variances.shape[0], x.shape[0])
 
-  def include(state, chains, valid):
+  def include(state: PyTree, chains: Array, valid: Array) -> PyTree:
     bound, sums, residual = state
 
-    def mean(values):
+    def mean(values: Array) -> Array:
       return jnp.where(valid, values, 0.0).sum(-1) / num_chains
 
     found = residuals(keys, markov, x, chains)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import chain, gaussian
-from infusion_jax.chain import MarkovChain
+from infusion_jax.chain import MarkovChain, PyTree
 from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 
@@ -96,12 +96,12 @@ def follow(markov: MarkovChain, lattice: Lattice) -> Masses:
   cell = lattice.spacing**2
   weights = cell * jnp.exp(gaussian.per_image(gaussian.log_density(nodes, start)))
 
-  def answer(step) -> tuple[Array, Array]:
+  def answer(step: PyTree) -> tuple[Array, Array]:
     p, _ = markov.transition(step, nodes)
     mean, variance = jnp.broadcast_arrays(p.mean, p.variance)
     return mean.reshape(-1, 2), variance.reshape(-1, 2)
 
-  def body(weights, step):
+  def body(weights: Array, step: PyTree) -> tuple[Array, None]:
     return cell * _spread(weights, *answer(step), lattice.axis).ravel(), None
 
   first, last = (
@@ -168,7 +168,7 @@ def _spread(weights: Array, means: Array, variances: Array, axis: Array) -> Arra
 
   valid = chunks(jnp.ones(size)).at[-1, _CHUNK - pad :].set(0.0)
 
-  def body(total, rows):
+  def body(total: Array, rows: tuple[Array, Array, Array]) -> tuple[Array, None]:
     weights, means, variances = rows
     kernel = Gaussian(means[..., None], variances[..., None])
     first, second = jnp.moveaxis(jnp.exp(gaussian.log_density(axis, kernel)), 1, 0)

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -189,7 +189,7 @@ def train(
   return Classifier(state[0], images.shape[1:], classes, settings.channels)
 
 
-def _batches(count: int, size: int, settings: Settings):
+def _batches(count: int, size: int, settings: Settings) -> Iterator[np.ndarray]:
   """Yields the rows of every mini-batch of all epochs."""
   rng = np.random.default_rng(settings.seed)
   for _ in range(settings.epochs):

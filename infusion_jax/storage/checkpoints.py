@@ -55,7 +55,7 @@ class Checkpoints:
 
   def __init__(
     self, workdir: pathlib.Path, *, keep_period: int | None = None, write: bool = False
-  ):
+  ) -> None:
     """Opens the folder; with `write`, makes it and clears what a kill left behind.
 
     Args:

@@ -33,7 +33,7 @@ class MetricsWriter:
 
   def __init__(
     self, workdir: pathlib.Path, step: int, *, watched_by: Sequence[str] = ()
-  ):
+  ) -> None:
     """Opens the file and drops what was written after the checkpoint resumed from.
 
     Args:

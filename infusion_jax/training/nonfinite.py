@@ -21,7 +21,7 @@ class NonFiniteError(ArithmeticError):
     step: the first step of which that is true.
   """
 
-  def __init__(self, step: int):
+  def __init__(self, step: int) -> None:
     super().__init__(f"the loss or its gradient is not finite at step {step}")
     self.step = step
 

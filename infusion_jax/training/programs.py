@@ -56,7 +56,7 @@ def train_steps(
   per_epoch = images.shape[0] // recipe.batch_size
   order = epoch_order(run.key, state.step // per_epoch, images.shape[0])
 
-  def body(_, state):
+  def body(_: Array, state: TrainState) -> TrainState:
     first = (state.step % per_epoch) * recipe.batch_size
     chosen = jax.lax.dynamic_slice_in_dim(order, first, recipe.batch_size)
     batch = devices.split(images[chosen], recipe.mesh)
@@ -318,7 +318,7 @@ def average_over_batches(
 
   batches = jax.tree.map(cut, rows)
 
-  def body(total, inputs):
+  def body(total: PyTree, inputs: tuple[Array, PyTree]) -> tuple[PyTree, None]:
     index, batch = inputs
     values = evaluate(random.fold_in(key, index), batch)
     return jax.tree.map(lambda t, v: t + v * (size / count), total, values), None
@@ -367,7 +367,7 @@ def compiled(recipe: Recipe) -> "Program":
 class Program:
   """A recipe's jitted functions; states given to them are donated."""
 
-  def __init__(self, recipe: Recipe):
+  def __init__(self, recipe: Recipe) -> None:
     """Wraps the functions; nothing is compiled before the first call."""
 
     def bind(function: Callable, **options: Any) -> Callable:

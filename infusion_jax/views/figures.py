@@ -183,7 +183,9 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str = "") -> Pictu
   )
 
 
-def _frames(chains: Chains, last: np.ndarray, show: str, last_label="") -> Frames:
+def _frames(
+  chains: Chains, last: np.ndarray, show: str, last_label: str = ""
+) -> Frames:
   if show not in SHOW:
     raise UserError(f"show is {show!r}; allowed are {', '.join(SHOW)}")
   before = chains.states if show == "states" else chains.means[:, :-1]

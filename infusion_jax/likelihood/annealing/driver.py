@@ -54,7 +54,7 @@ class Annealing:
   pilot_chains: int = 2
   chunk_size: int = 50
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Finds impossible settings before any long work."""
     importance.check_counts(
       num_chains=self.num_chains,

@@ -190,7 +190,7 @@ def anneal(
   num_chains = state.log_weight.shape[0] // x.shape[0]
   row_keys, evaluate = rows(keys, model, x, num_chains=num_chains)
 
-  def body(state, leg):
+  def body(state: Progress, leg: Leg) -> tuple[Progress, Trace]:
     level = state.point.log_likelihood
     state, acceptance = follow(row_keys, evaluate, state, leg, scale, moves)
     return state, Trace(acceptance.mean(), level.mean())

@@ -48,11 +48,11 @@ class Point(NamedTuple):
 def with_gradient(log_likelihood: Callable[[Array], Array]) -> Evaluate:
   """log L [B] and its gradient for a batch whose members do not interact."""
 
-  def total(q):
+  def total(q: Array) -> tuple[Array, Array]:
     values = log_likelihood(q)
     return values.sum(), values
 
-  def evaluate(q):
+  def evaluate(q: Array) -> tuple[Array, Array]:
     (_, values), gradient = jax.value_and_grad(total, has_aux=True)(q)
     return values, gradient
 

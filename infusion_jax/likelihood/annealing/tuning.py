@@ -126,7 +126,7 @@ def _pilot(
   state = estimator.begin(keys, model, x, num_chains=num_chains)
   rows, evaluate = estimator.rows(keys, model, x, num_chains=num_chains)
 
-  def body(carry, leg):
+  def body(carry: tuple, leg: estimator.Leg) -> tuple[tuple, tuple]:
     state, log_factor, curvature = carry
     level = state.point.log_likelihood.reshape(-1, num_chains)
     angle = jnp.minimum(leg.angle * jnp.exp(log_factor), LARGEST_ANGLE)
