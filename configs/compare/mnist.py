@@ -1,4 +1,4 @@
-"""Infusion and its rivals on MNIST, one budget for all: T = 15, 784-1200-1200.
+"""Infusion and its rivals on MNIST, one budget for all: T = 15, 784-512-512.
 
     python -m experiments.compare --config=configs/compare/mnist.py --workdir=DIR \\
         --config.base.data.source=idx --config.base.data.path=FOLDER
@@ -16,5 +16,11 @@ from configs.compare import common
 def get_config() -> ml_collections.ConfigDict:
   """The comparison: the run whose budget all share, and the rules."""
   config = common.of(mnist.get_config())
-  config.base.train.num_epochs = 4
+  config.base.model.hidden_sizes = (512, 512)
+  config.base.train.batch_size = 64
+  config.base.train.num_epochs = 2
+  config.compare.num_samples = 2000
+  config.compare.curve_samples = 2000
+  config.compare.likelihood_images = 200
+  config.compare.ais_images = 16
   return config

@@ -74,7 +74,9 @@ def root_mmd(first: Array, second: Array) -> Array:
   """Root of the squared MMD of [N, d] and [M, d] (eq. 3), Gaussian kernels summed."""
 
   def kernel(a: Array, b: Array) -> Array:
-    distance = jnp.square(a[:, None] - b[None]).sum(-1)
+    # One matrix product: the differences themselves would be [N, M, d].
+    lengths = jnp.square(a).sum(-1)[:, None] + jnp.square(b).sum(-1)
+    distance = jnp.maximum(lengths - 2 * a @ b.T, 0.0)
     return sum(jnp.exp(-distance / (2 * width**2)) for width in BANDWIDTHS).mean()
 
   squared = kernel(first, first) + kernel(second, second) - 2 * kernel(first, second)

@@ -29,6 +29,8 @@ class Reflow(FlowMatching):
   """
 
   title = "flow matching, one reflow"
+  #: Its own, and the first flow's: a call forward is a third of a pass.
+  passes = 1 + round(_TEACHER_CALLS / 3)
 
   def init(self, key: Array) -> PyTree:
     """Two flows, the same."""

@@ -7,6 +7,7 @@ Rybkin et al. (2021) advise.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ class VAE(Generator):
     return {
       "encoder": perceptron.init(self._encoder, keys[0], self.size),
       "decoder": perceptron.init(self.decoder, keys[1], self.noise_size),
-      "log_variance": jnp.log(_FIRST_VARIANCE),
+      "log_variance": jnp.asarray(math.log(_FIRST_VARIANCE), jnp.float32),
     }
 
   def loss(self, key: Array, parameters: PyTree, x: Array, prior: Gaussian) -> Array:
