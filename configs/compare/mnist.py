@@ -17,10 +17,11 @@ def get_config() -> ml_collections.ConfigDict:
   """The comparison: the run whose budget all share, and the rules."""
   config = common.of(mnist.get_config())
   config.base.model.hidden_sizes = (512, 512)
-  config.base.train.batch_size = 64
-  config.base.train.num_epochs = 2
+  config.base.train.batch_size = 32
+  config.base.train.num_epochs = 1
   config.compare.num_samples = 2000
   config.compare.curve_samples = 2000
   config.compare.likelihood_images = 200
   config.compare.ais_images = 16
+  config.compare.classifier_epochs = 2
   return config

@@ -16,7 +16,11 @@ Array = jax.Array
 PyTree = Any
 
 #: Steps of a walk in training; each is to find back to where the walk began.
-_WALKBACK = 5
+_WALKBACK = 3
+#: The chance to go on after a step, by which the steps' losses are weighted (algorithm
+#: 1 of Bengio et al., 2013). With equal weights over five steps, which forget where they
+#: began, the network learned to draw the mean of all images.
+_GOES_ON = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +37,7 @@ class GSN(DenoisingAutoencoder):
     total, state = 0.0, x
     for step, own in enumerate(jax.random.split(key, _WALKBACK)):
       p = self.reconstruct(own, parameters, state)
-      total = total - gaussian.log_density(x, p).mean()
+      total = total - _GOES_ON**step * gaussian.log_density(x, p).mean()
       drawn = gaussian.sample(random.named(own, "state"), p)
       state = jax.lax.stop_gradient(drawn) if step + 1 < _WALKBACK else state
-    return total / _WALKBACK
+    return total / sum(_GOES_ON**step for step in range(_WALKBACK))

@@ -1,6 +1,7 @@
 """Likelihoods where data and optimal networks are linear and Gaussian: known log p."""
 
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.peers import (
@@ -17,6 +19,7 @@ from infusion_jax.peers import (
   Trained,
   VariationalWalkback,
   diffusion_times,
+  flow_matching,
 )
 from infusion_jax.peers.denoiser import column
 
@@ -63,6 +66,37 @@ def test_the_flow_has_the_density_of_the_images():
   x = images(8)
   found = ExactFlow(SHAPE, ()).log_likelihood(KEY, TRAINED, x)
   np.testing.assert_allclose(found, log_p(x), atol=2e-3)
+
+
+def test_random_directions_estimate_the_divergence_of_a_linear_field():
+  """dz/dt = A z has divergence tr A and carries z by a matrix exponential."""
+  shape, rate = (16, 8, 1), 0.02
+  matrix = rate * np.random.default_rng(0).normal(size=(128, 128))
+
+  def field(z, t):
+    return (z.reshape(len(z), -1) @ matrix.T).reshape(z.shape)
+
+  z = jax.random.normal(KEY, (6, *shape))
+  keys = jax.random.split(KEY, 6)
+  along = functools.partial(flow_matching._random_directions, keys)
+  start, divergence = flow_matching._backwards(field, z, along)
+  carried = np.asarray(z).reshape(6, -1) @ scipy.linalg.expm(-matrix).T
+  np.testing.assert_allclose(np.asarray(start).reshape(6, -1), carried, atol=1e-3)
+  error = np.sqrt(np.square(matrix + matrix.T).sum() / 4 / 200)
+  assert abs(divergence - np.trace(matrix)).max() < 4 * error
+  assert np.ptp(divergence) > 0.1 * error
+
+
+def test_large_images_have_an_estimated_divergence_and_say_so():
+  small, large = FlowMatching(SHAPE, ()), ExactFlow((11, 11, 1), ())
+  assert list(small.likelihoods) == ["exact"]
+  (name,) = large.likelihoods
+  assert name == "unbiased, 4 probes a step"
+  y = MEAN + math.sqrt(VARIANCE) * jax.random.normal(KEY, (3, 11, 11, 1))
+  found = large.log_likelihood(KEY, TRAINED, 0.5 * (y + 1))
+  square = np.square(np.asarray(y) - MEAN).sum((1, 2, 3)) / VARIANCE
+  exact = -0.5 * (square + 121 * math.log(2 * math.pi * VARIANCE / 4))
+  np.testing.assert_allclose(found, exact, atol=0.1)
 
 
 @pytest.fixture(scope="module")

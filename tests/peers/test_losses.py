@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax.gaussian import Gaussian
-from infusion_jax.peers import GAN, DenoisingAutoencoder, Reflow, gmmn, perceptron
+from infusion_jax import gaussian
+from infusion_jax.peers import GAN, GSN, DenoisingAutoencoder, Reflow, gmmn, perceptron
 from infusion_jax.peers.denoising_autoencoder import salted
 
 SHAPE = (3, 2, 1)
@@ -82,3 +83,13 @@ def test_the_denoising_autoencoder_sees_corrupted_images_alone():
   hidden = salted(jax.random.fold_in(KEY, 0), X) != X
   other = jnp.where(hidden, 1 - X, X)
   np.testing.assert_array_equal(peer.reconstruct(KEY, parameters, other).mean, found)
+
+
+def test_later_steps_of_a_walkback_count_half_as_much_as_the_step_before(monkeypatch):
+  """Where step k costs 10^k, the loss is (4 + 2 * 10 + 100) / 7."""
+  costs = iter([1.0, 10.0, 100.0])
+  log_density = lambda x, p: jnp.full(x.shape, -next(costs))  # noqa: E731
+  monkeypatch.setattr(gaussian, "log_density", log_density)
+  peer = GSN(SHAPE, (8,))
+  found = peer.loss(KEY, peer.init(KEY), X, PRIOR)
+  np.testing.assert_allclose(found, 124 / 7, rtol=1e-6)
