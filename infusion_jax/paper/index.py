@@ -7,7 +7,7 @@ from typing import Any
 from infusion_jax.drawing import markdown
 from infusion_jax.evaluation import results
 from infusion_jax.model import load
-from infusion_jax.paper import records
+from infusion_jax.paper import others, records
 from infusion_jax.paper.descriptions import Book, Target
 from infusion_jax.storage import files
 
@@ -50,6 +50,7 @@ _TAIL = """## Other files
 - [`training`](training/README.md): what in training lifts bound, importance sampling
   and annealed importance sampling, on MNIST and on the digits.
 - [`mnist_t15`](mnist_t15/README.md): the thesis's main model, its pictures and curves.
+- [`compare`](compare/README.md): infusion and ten rival methods on one budget.
 - [`likelihood`](likelihood/README.md): recipes on one budget, bound against pictures.
 - [`mnist_t5`](mnist_t5/README.md): five estimators of one likelihood.
 - [`sweeps`](sweeps/mnist/sweep.md): twenty schedules of MNIST, sixteen of the digits.
@@ -89,6 +90,7 @@ def page(out: pathlib.Path, targets: Sequence[Target]) -> str:
       if scale == "medium" and found[target.name, scale] is None:
         continue
       parts += _section(target, scale, found[target.name, scale])
+  parts += others.section(out)
   return "\n\n".join([*parts, _TAIL]) + "\n"
 
 

@@ -117,7 +117,9 @@ class FlowMatching(Denoiser):
     """
     field = functools.partial(self.velocity, trained.parameters)
     along = _all_directions if self.size <= _SUMMED else _random_directions
-    z, divergence = _backwards(field, denoiser.centred(x), functools.partial(along, key))
+    z, divergence = _backwards(
+      field, denoiser.centred(x), functools.partial(along, key)
+    )
     base = Gaussian(jnp.zeros_like(z), jnp.ones_like(z))
     log_p = gaussian.per_image(gaussian.log_density(z, base)) - divergence
     return log_p + self.size * math.log(2.0)

@@ -18,8 +18,8 @@ PyTree = Any
 #: Steps of a walk in training; each is to find back to where the walk began.
 _WALKBACK = 3
 #: The chance to go on after a step, by which the steps' losses are weighted (algorithm
-#: 1 of Bengio et al., 2013). With equal weights over five steps, which forget where they
-#: began, the network learned to draw the mean of all images.
+#: 1 of Bengio et al., 2013). With equal weights over five steps, which forget where
+#: they began, the network learned to draw the mean of all images.
 _GOES_ON = 0.5
 
 

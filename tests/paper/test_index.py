@@ -1,8 +1,12 @@
 """The page of results is made of the JSON files alone."""
 
+import dataclasses
+
+from infusion_jax.comparison.rules import Rules
 from infusion_jax.paper import index, records
 from infusion_jax.paper.records import Number, Outcome
 from infusion_jax.paper.targets import BOOK
+from infusion_jax.storage import files
 
 TAIL = {
   "provenance": {
@@ -69,3 +73,40 @@ def test_a_smoke_run_is_no_result(tmp_path):
 def test_links_lead_to_sections(tmp_path):
   text = index.page(tmp_path, list(BOOK.targets.values()))
   assert "(#figure-a2-infused-and-generated-chains-constant-against" in text
+
+
+ROWS = [
+  {"method": "VAE", "likelihood": "AIS", "value": 950.0, "error": 12.0, "images": 16}
+  | {"temperatures": 1000, "variance": 0.005, "gap": 2.5},
+  {"method": "VAE", "likelihood": "bound", "value": 800.0, "error": 9.0, "images": 200},
+  {"method": "GSN, walkback", "sampler": "walk", "calls": 15, "samples": 2000}
+  | {"parzen": 199.5, "parzen_error": 1.2, "sigma": 0.17},
+]
+
+
+def comparison(out, dataset):
+  path = out / "compare" / dataset / "comparison.json"
+  path.parent.mkdir(parents=True)
+  rules = dataclasses.asdict(Rules(num_samples=2000, curve_samples=2000))
+  config = {"data": {"name": dataset}, "model": {"hidden_sizes": [8, 9]}}
+  files.write_json(path, {"config": config, "rules": rules, "rows": ROWS})
+
+
+def test_other_methods_stand_beside_what_is_quoted_of_them(tmp_path):
+  comparison(tmp_path, "mnist")
+  lines = index.page(tmp_path, []).splitlines()
+  found = [
+    line.split("|")[1:-1] for line in lines if line.startswith(("| VAE", "| GSN"))
+  ]
+  assert [[cell.strip() for cell in cells] for cells in found] == [
+    ["VAE", "8-9", "AIS", "991.4 ± 6.5 (table 3.1)", "950.0 ± 12.0"]
+    + ["16 images, 1,000 temperatures, variance 0.005, sandwich gap 2.5"],
+    ["VAE", "8-9", "bound", "-", "800.0 ± 9.0", "200 images"],
+    ["GSN, walkback, walk", "8-9", "Parzen", "214 ± 1.1 (figure 3.4)", "199.5 ± 1.2"]
+    + ["2,000 samples of 15 calls, sigma 0.17"],
+  ]
+
+
+def test_comparisons_on_other_data_have_nothing_quoted_beside_them(tmp_path):
+  comparison(tmp_path, "digits")
+  assert "measured here" not in index.page(tmp_path, [])

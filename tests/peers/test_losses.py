@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infusion_jax.gaussian import Gaussian
 from infusion_jax import gaussian
+from infusion_jax.gaussian import Gaussian
 from infusion_jax.peers import GAN, GSN, DenoisingAutoencoder, Reflow, gmmn, perceptron
 from infusion_jax.peers.denoising_autoencoder import salted
 
