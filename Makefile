@@ -7,7 +7,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/digits
-PYTEST_ARGS ?= -n auto
+# Each worker has a half in its order, so that what a module's tests share is made once;
+# who has finished takes from the end of the other's.
+PYTEST_ARGS ?= -n auto --dist=worksteal
 bin := $(VENV)/bin
 
 .PHONY: demo test docs soak lint clean

@@ -8,13 +8,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 
-# Nearly all the time of small tests is compilation: little of it is optimized, and
-# launchers share what they compiled. Set before JAX is imported, and inherited by
-# the launchers that tests start.
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-)
+# Nearly all the time of small tests is compilation: little of it is optimized, each
+# program is one module for LLVM, and launchers share what they compiled. Set before JAX
+# is imported, and inherited by the launchers that tests start.
+_quick = [
+  "--xla_backend_optimization_level=0",
+  "--xla_cpu_parallel_codegen_split_count=1",
+]
+if tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (0, 11):
+  # The older emitters compile twice as fast. jaxlib 0.11 no longer has them, and ends
+  # at a flag that it does not know.
+  _quick.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_quick])
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   # New in every run, and shared by its processes: an entry that an interrupted run
   # tore would be met again and again.
@@ -41,6 +48,11 @@ jax.config.update("jax_enable_compilation_cache", False)
 # The same examples on every run and machine; compilation makes first calls slow.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items):
+  """Slow ones first: with several workers, none is left with one at the end."""
+  items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,7 @@
 """Labels in the networks: tables of zeros change nothing, rows act row by row."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ from infusion_jax.chain import Step
 from infusion_jax.config import ChainConfig, ModelConfig
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.networks import build
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 CHAIN = ChainConfig(num_steps=2)
 NETWORKS = {
@@ -31,10 +35,17 @@ def is_table(path):
   return "LabelTable" in jax.tree_util.keystr(path)
 
 
-@pytest.fixture(params=NETWORKS)
-def both(request, key):
+@pytest.fixture(params=NETWORKS, scope="module")
+def both(request):
   """The network without classes and the one with three, of the same weights."""
+  key = jax.random.key(0)
   return made(request.param, 0, key), made(request.param, 3, key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def fixed(network, shared, step, z, label=None):
+  """Compiled: one program, where each operation of a network would be its own."""
+  return network.fixed(shared, step, z, label)[0]
 
 
 def test_a_fresh_network_does_not_heed_its_label(both, key):
@@ -43,9 +54,9 @@ def test_a_fresh_network_does_not_heed_its_label(both, key):
   tables = [leaf for path, leaf in tables if is_table(path)]
   assert tables and all(leaf.shape[0] == 4 and not leaf.any() for leaf in tables)
   z = jax.random.uniform(key, (5, 4, 4, 1))
-  expected, _ = plain[0].fixed(plain[1], plain[2], z)
+  expected = fixed(*plain, z)
   for label in (None, 2, jnp.arange(5) % 3):
-    found, _ = network.fixed(shared, step, z, label)
+    found = fixed(network, shared, step, z, label)
     for leaf, other in zip(found, expected, strict=True):
       np.testing.assert_array_equal(leaf, other)
 
@@ -62,16 +73,13 @@ def test_each_image_has_its_own_label(both, key):
     shared = jax.tree.map(lambda leaf: leaf + 0.1, shared)
   z = jnp.repeat(jax.random.uniform(key, (1, 4, 4, 1)), 4, axis=0)
   labels = jnp.array([0, 1, 1, 3])
-  rows = network.fixed(shared, step, z, labels)[0].mean
+  rows = fixed(network, shared, step, z, labels).mean
   np.testing.assert_allclose(rows[1], rows[2], rtol=1e-6)
   assert abs(rows[0] - rows[1]).max() > 1e-3
-  np.testing.assert_allclose(
-    rows[3], network.fixed(shared, step, z, None)[0].mean[0], rtol=1e-5
-  )
-  np.testing.assert_allclose(
-    rows[0], network.fixed(shared, step, z, 0)[0].mean[0], rtol=1e-5
-  )
-  once, _ = network.guided(shared, step, z, labels, 1.0)
+  for row, label in ((rows[3], None), (rows[0], 0)):
+    alone = fixed(network, shared, step, z, label).mean[0]
+    np.testing.assert_allclose(row, alone, rtol=1e-5)
+  once, _ = jax.jit(network.guided)(shared, step, z, labels, 1.0)
   np.testing.assert_array_equal(once.mean, rows)
 
 
