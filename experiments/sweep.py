@@ -21,7 +21,7 @@ from infusion_jax.networks import user_code
 from infusion_jax.sweep import conductor, cost, overrides, ray_jobs, tables, vmapped
 from infusion_jax.sweep.conductor import Conducted
 from infusion_jax.sweep.ledger import Folder, Group, Plan, SweepProtocol
-from infusion_jax.training import signals
+from infusion_jax.training import devices, signals
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Sweep file, e.g. configs/sweeps/digits.py.", lock_config=True
@@ -104,7 +104,7 @@ def _wanted() -> list[Config]:
 def _memory() -> int:
   if not 0 <= _MEMORY_GB.value <= 1e9:
     raise UserError(f"memory_gb is {_MEMORY_GB.value}; it must lie between 0 and 1e9")
-  return int(_MEMORY_GB.value * 1e9) or cost.capacity()
+  return int(_MEMORY_GB.value * 1e9) or devices.free_memory()
 
 
 def describe(plan: Plan, folder: Folder) -> str:

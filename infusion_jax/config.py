@@ -20,7 +20,6 @@ BITS = "bernoulli"
 #: Wider layers are typing errors: one weight matrix of them fills a machine.
 _WIDEST = 1_000_000
 
-
 #: What a key decides, where it is not the result and the compiled program.
 #: numbers: a number of the run; runs that differ in it share one program.
 #: length: when training ends; a run can be made longer.
@@ -42,9 +41,10 @@ def _in_range(name: str, value: float, low: float, high: float) -> None:
     raise UserError(f"{name} is {value}; it must lie between {bounds}")
 
 
-def _later(default: Any) -> Any:
+def _later(default: Any, affects: str | None = None) -> Any:
   """A field that older versions did not have: its default names no other run."""
-  return dataclasses.field(default=default, metadata={"later": True})
+  metadata = {"later": True} | ({"affects": affects} if affects else {})
+  return dataclasses.field(default=default, metadata=metadata)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -58,7 +58,7 @@ class DataConfig:
 
   Attributes:
     name: what to call the data set.
-    source: the reader: "sklearn", "tfds", "idx", "npz", "images", "mat" or "points".
+    source: "sklearn", "tfds", "idx", "npz", "npy", "images", "mat" or "points".
     path: file or folder, for sources that read one.
     cache_dir: folder for decoded arrays; empty: the user's cache folder.
     crop: side in pixels of the square cut from the middle of every picture
@@ -67,13 +67,14 @@ class DataConfig:
     fit: how a picture that is not square becomes so: "crop": its shorter side is
       brought to `size` and the middle kept; "stretch": both sides are.
     grey: one channel of grey, whatever the pictures have ("images", "tfds").
-    bad_pictures: pictures that cannot be read "fail" or are left out, "skip"
-      ("images" only).
+    bad_pictures: what cannot be read "fail"s or is left out, "skip" ("images" only).
     fold: which of the official folds, 1 to 5 ("mat" only).
     binarize: makes bits of pixels: "threshold" at half of the levels, or "sampled":
       the pixel is the probability of a 1, drawn from a fixed seed; empty: no bits.
     max_images: at most so many training images and a fifth as many validation and
       test images each, the first ones; 0: all.
+    stream: whether training reads images block by block: "always", "never" (a sweep's
+      way) or "auto", where they fill more than half a device's memory; same result.
   """
 
   name: str = "digits"
@@ -88,8 +89,10 @@ class DataConfig:
   fold: int = 1
   max_images: int = 0
   binarize: str = _later("")
+  stream: str = _later("auto", "place")
 
   def __post_init__(self) -> None:
+    _one_of("data.stream", self.stream, ("auto", "always", "never"))
     _one_of("data.fit", self.fit, ("crop", "stretch"))
     _one_of("data.binarize", self.binarize or "sampled", ("threshold", "sampled"))
     _one_of("data.bad_pictures", self.bad_pictures, ("fail", "skip"))

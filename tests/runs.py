@@ -1,8 +1,13 @@
 """Small runs for the tests of training: seconds each, nothing to download."""
 
+import contextlib
+import os
 import pathlib
+import signal
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
 from infusion_jax.config import (
   ChainConfig,
@@ -12,6 +17,8 @@ from infusion_jax.config import (
   TrainConfig,
 )
 from infusion_jax.datasets import Dataset
+from infusion_jax.terminal import training_log
+from infusion_jax.training import epochs
 
 
 def dataset(count: int = 70) -> Dataset:
@@ -39,6 +46,22 @@ def config(**train: object) -> Config:
     chain=ChainConfig(num_steps=3, omega=0.1),
     train=TrainConfig(**settings),
   )
+
+
+@contextlib.contextmanager
+def signal_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+  """A signal comes when the log is told of so many steps, which it is one by one."""
+  taken = []
+
+  def steps(log: training_log.Lines, count: int, seconds: float) -> None:
+    taken.append(count)
+    if sum(taken) == step:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(training_log.Lines, "steps", steps)
+    patch.setattr(epochs.Training, "chunk_seconds", 0.0)
+    yield
 
 
 def rows(workdir: pathlib.Path) -> str:

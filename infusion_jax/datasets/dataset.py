@@ -102,6 +102,8 @@ def _check_images(images: np.ndarray, where: str) -> None:
 
 
 def _check_values(images: np.ndarray, levels: int, where: str) -> None:
+  if levels == MAX_LEVELS:
+    return  # No integer of 8 bits is larger, and large files need not be read.
   highest = int(images.max())
   if highest >= levels:
     raise UserError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from infusion_jax.datasets import digits, idx, images, mat, npz, points, tfds
+from infusion_jax.datasets import digits, idx, images, mat, npy, npz, points, tfds
 from infusion_jax.datasets.dataset import Dataset
 from infusion_jax.errors import UserError
 
@@ -17,6 +17,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
   "tfds": tfds.load,
   "idx": idx.load,
   "npz": npz.load,
+  "npy": npy.load,
   "images": images.load,
   "mat": mat.load,
   "points": points.load,

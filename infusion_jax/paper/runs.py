@@ -20,7 +20,7 @@ from infusion_jax.model import Model
 from infusion_jax.paper.descriptions import Run, Source, Sweep
 from infusion_jax.sweep import conductor, cost, ledger, overrides, tables, vmapped
 from infusion_jax.sweep.ledger import Folder, SweepProtocol
-from infusion_jax.training import loop, programs, workdir
+from infusion_jax.training import devices, loop, programs, workdir
 from infusion_jax.training.epochs import time_spent
 from infusion_jax.training.state import (
   initial_state,
@@ -260,7 +260,7 @@ def train_sweep(run: Sweep, bench: Bench) -> Table:
   """
   wanted = configs(run, bench)
   folder, protocol = Folder(bench.folder(run)), _protocol(run, bench)
-  plan = conductor.planned(folder, wanted, cost.capacity())
+  plan = conductor.planned(folder, wanted, devices.free_memory())
   found = conductor.conduct(folder, plan, protocol, progress=bench.progress)
   return Table(run, found.rows, protocol, folder.path)
 

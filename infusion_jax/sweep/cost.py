@@ -6,7 +6,6 @@ transition is counted by XLA's own analysis of its program.
 
 import functools
 import math
-import os
 from typing import Any, NamedTuple
 
 import jax
@@ -94,17 +93,6 @@ def flops(network: Network, batch_size: int) -> float:
   counted = lowered.cost_analysis() or {}
   # Two a parameter and image where the backend does not count.
   return counted.get("flops", 2.0 * batch_size * _count(arguments[0]))
-
-
-def capacity() -> int:
-  """Bytes that a sweep may use by default.
-
-  What is free on the first device where it tells; else half of the machine's memory.
-  """
-  told = jax.local_devices()[0].memory_stats() or {}
-  if "bytes_limit" in told:
-    return told["bytes_limit"] - told.get("bytes_in_use", 0)
-  return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def most_runs(cost: Cost, limit: int, devices: int = 1) -> int:

@@ -113,7 +113,7 @@ def configs(base: Config, overrides: Sequence[Mapping[str, Any]]) -> list[Config
 def identity(config: Config) -> str:
   """Twelve hexadecimal digits that tell a run by all that decides its result."""
   values = config.to_dict()
-  for key in [*dotted_keys(*_ASIDE), *later_defaults(config)]:
+  for key in {*dotted_keys(*_ASIDE), *later_defaults(config)}:
     section, _, name = key.partition(".")
     del values[section][name]
   text = json.dumps(values, sort_keys=True)

@@ -14,6 +14,7 @@ function of seed and step alone, on any number of devices.
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -100,8 +101,8 @@ def parse_mesh(text: str) -> int:
   return int(size)
 
 
-def split(rows: Array, mesh: Mesh | None, axis: int = 0) -> Array:
-  """Notes, in a compiled function, that devices share an array along an axis."""
+def split(rows: PyTree, mesh: Mesh | None, axis: int = 0) -> PyTree:
+  """Notes, in a compiled function, that devices share arrays along an axis."""
   if mesh is None:
     return rows
   spec = PartitionSpec(*[None] * axis, AXIS)
@@ -150,6 +151,14 @@ def shared(images: np.ndarray, mesh: Mesh | None) -> Images:
 
   sharding = NamedSharding(mesh, PartitionSpec(AXIS))
   return Shared(jax.make_array_from_callback(shape, sharding, part), len(images))
+
+
+def free_memory() -> int:
+  """Bytes that are free on the first device where it tells; else half the machine's."""
+  told = jax.local_devices()[0].memory_stats() or {}
+  if "bytes_limit" in told:
+    return told["bytes_limit"] - told.get("bytes_in_use", 0)
+  return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def local(tree: PyTree, mesh: Mesh | None) -> PyTree:

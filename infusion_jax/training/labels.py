@@ -61,19 +61,17 @@ def _check_states(config: Config, dataset: Dataset) -> None:
 def placed(
   config: Config, dataset: Dataset, mesh: Mesh | None
 ) -> dict[str, devices.Images | None]:
-  """Labels of all training images, and of what is measured, on the devices.
+  """Labels of what is measured, on the devices.
 
   Returns:
-    By name: "all", "train" (the first `train.monitor_images`) and "validation"; None
-    each where there are no labels.
+    By name: "train" (the first `train.monitor_images`) and "validation"; None each
+    where there are no labels.
   """
 
   def put(labels: np.ndarray | None, count: int | None = None) -> devices.Images | None:
     return None if labels is None else devices.shared(labels[:count], mesh)
 
-  train = dataset.labels_of("train")
   return {
-    "all": put(train),
-    "train": put(train, config.train.monitor_images),
+    "train": put(dataset.labels_of("train"), config.train.monitor_images),
     "validation": put(dataset.labels_of("validation")),
   }

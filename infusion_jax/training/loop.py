@@ -26,6 +26,7 @@ from infusion_jax.storage.checkpoints import Checkpoints
 from infusion_jax.training import (
   devices,
   epochs,
+  feeds,
   hosts,
   labels,
   previews,
@@ -190,7 +191,8 @@ class _SingleRun(epochs.Training):
     self.config, self.dataset, self.recipe, self.start = config, dataset, recipe, start
     self.program = compiled(recipe)
     self.run = devices.copied(run, mesh)
-    self.images = devices.shared(dataset.train, mesh)
+    train = dataset.train, dataset.labels_of("train")
+    self.feed = feeds.make(config.data.stream, recipe, self.run, *train)
     self.validation = devices.shared(dataset.validation, mesh)
     self.monitor = devices.shared(dataset.train[: config.train.monitor_images], mesh)
     self.labels = labels.placed(config, dataset, mesh)
@@ -225,9 +227,7 @@ class _SingleRun(epochs.Training):
     if step in self.left_out:
       return state._replace(step=state.step + 1), 1
     size = min([most, *(other - step for other in self.left_out if other > step)])
-    rows = self.images, np.asarray(size, np.int32), self.labels["all"]
-    state = self.program.train_steps(state, self.run, *rows)
-    return state, size
+    return self.feed.advance(state, size)
 
   def over(self, state: TrainState, epoch: int) -> bool:
     """Whether all epochs are done, or patience has run out."""
@@ -323,10 +323,12 @@ class _SingleRun(epochs.Training):
 
   def _population_statistics(self, parameters: Parameters) -> PyTree:
     self.log.doing("batch statistics")
-    key = random.named(self.run.key, "population")
-    return self.program.population_statistics(
-      parameters, key, self.run.infusion, self.images, self.labels["all"]
-    )
+    return self.feed.population_statistics(parameters)
+
+  def close(self) -> None:
+    """Closes files, and what reads ahead."""
+    self.feed.close()
+    super().close()
 
   def save(self, state: TrainState, epoch: int) -> None:
     """Saves in the middle of an epoch."""

@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from infusion_jax import objectives, pixels, random
 from infusion_jax.chain import Infusion, MarkovChain, Parameters
 from infusion_jax.objectives import Criterion, Terms
-from infusion_jax.training import devices
+from infusion_jax.training import averages, devices
 from infusion_jax.training.state import Best, Recipe, Run, Totals, TrainState
 
 Array = jax.Array
@@ -62,6 +61,39 @@ def train_steps(
     batch = devices.split(images[chosen], recipe.mesh)
     told = None if labels is None else devices.split(labels[chosen], recipe.mesh)
     return train_step(recipe, state, run, batch, told)
+
+  return jax.lax.fori_loop(0, num_steps, body, state)
+
+
+def train_block(
+  recipe: Recipe,
+  state: TrainState,
+  run: Run,
+  block: PyTree,
+  first: Array,
+  num_steps: Array,
+) -> TrainState:
+  """`train_steps` with a part of an epoch in its order, instead of all images.
+
+  Args:
+    recipe: the program (static).
+    state: before; may be donated.
+    run: the run's numbers.
+    block: the batches of S steps: images [S, B, H, W, C] uint8, and labels [S, B] or
+      None.
+    first: the first of these steps.
+    num_steps: how many to take; not beyond the block.
+
+  Returns:
+    The state after, the same as that of `train_steps`.
+  """
+
+  def body(_, state):
+    take = functools.partial(
+      jax.lax.dynamic_index_in_dim, index=state.step - first, keepdims=False
+    )
+    batch = devices.split(jax.tree.map(take, block), recipe.mesh)
+    return train_step(recipe, state, run, *batch)
 
   return jax.lax.fori_loop(0, num_steps, body, state)
 
@@ -227,7 +259,7 @@ def mean_terms(
     }
 
   rows = images, labels
-  return average_over_batches(evaluate, key, rows, recipe.batch_size, recipe.mesh)
+  return averages.over_batches(evaluate, key, rows, recipe.batch_size, recipe.mesh)
 
 
 def population_statistics(
@@ -258,6 +290,49 @@ def population_statistics(
   if recipe.peer:
     return {}
 
+  evaluate = _reports(recipe, parameters, infusion)
+  rows = images, labels
+  return averages.over_batches(evaluate, key, rows, recipe.batch_size, recipe.mesh)
+
+
+def add_statistics(
+  recipe: Recipe,
+  total: PyTree,
+  parameters: Parameters,
+  key: Array,
+  infusion: Infusion,
+  batches: PyTree,
+  first: Array,
+  count: int,
+) -> PyTree:
+  """A part of `population_statistics`, for images that are read block by block.
+
+  Args:
+    recipe: the program.
+    total: of the batches before these; None: there are none.
+    parameters: the fixed weights.
+    key: for dequantization and chains.
+    infusion: prior, rates and target variance.
+    batches: S of the batches that the set is cut into: images [S, B, H, W, C] uint8,
+      and labels [S, B] or None.
+    first: number of the first of them.
+    count: N, images of the whole set (static).
+
+  Returns:
+    The total with these batches; after the last one the statistics.
+  """
+  evaluate = _reports(recipe, parameters, infusion)
+  batches = devices.split(batches, recipe.mesh, axis=1)
+  if total is None:
+    total = averages.zeros(evaluate, key, batches)
+  return averages.add_batches(evaluate, total, key, batches, first, count)
+
+
+def _reports(
+  recipe: Recipe, parameters: Parameters, infusion: Infusion
+) -> Callable[[Array, tuple[Array, Array | None]], PyTree]:
+  """What maps a key, images [B, H, W, C] and labels to the reports of their chains."""
+
   def evaluate(key: Array, rows: tuple[Array, Array | None]) -> PyTree:
     images, labels = rows
     labels = dropped(recipe, random.named(key, "labels"), labels)
@@ -267,8 +342,7 @@ def population_statistics(
     )
     return report
 
-  rows = images, labels
-  return average_over_batches(evaluate, key, rows, recipe.batch_size, recipe.mesh)
+  return evaluate
 
 
 def infused_bound(
@@ -284,68 +358,6 @@ def infused_bound(
   transition = Partial(recipe.network.train, parameters.shared, label=labels)
   markov = MarkovChain(transition, steps, infusion, recipe.unroll, recipe.output_levels)
   return objectives.bound(key, markov, x)
-
-
-def average_over_batches(
-  evaluate: Callable[[Array, PyTree], PyTree],
-  key: Array,
-  rows: PyTree,
-  batch_size: int,
-  mesh: Mesh | None = None,
-) -> PyTree:
-  """The mean of `evaluate(key, batch)` over a set, weighted by batch size.
-
-  The set is cut into batches as even as can be, so that no batch is so small
-  that its statistics mean nothing; batch b gets `fold_in(key, b)`.
-
-  Args:
-    evaluate: maps a key and a batch of rows to a tree of means over the batch.
-    key: the key.
-    rows: images, or a tree of arrays [N, ...].
-    batch_size: largest B.
-    mesh: devices that share every batch.
-
-  Returns:
-    The tree of means over all N rows.
-  """
-  count = len(jax.tree.leaves(rows)[0])
-  size = even_batch(count, batch_size)
-  full = count // size
-
-  def cut(leaf: Array) -> Array:
-    batches = leaf[: full * size].reshape(full, size, *leaf.shape[1:])
-    return devices.split(batches, mesh, axis=1)
-
-  batches = jax.tree.map(cut, rows)
-
-  def body(total: PyTree, inputs: tuple[Array, PyTree]) -> tuple[PyTree, None]:
-    index, batch = inputs
-    values = evaluate(random.fold_in(key, index), batch)
-    return jax.tree.map(lambda t, v: t + v * (size / count), total, values), None
-
-  first = jax.tree.map(lambda leaf: leaf[0], batches)
-  shapes = jax.eval_shape(evaluate, key, first)
-  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-  total, _ = jax.lax.scan(body, zeros, (jnp.arange(full), batches))
-  left = count - full * size
-  if not left:
-    return total
-  rest = jax.tree.map(lambda leaf: devices.split(leaf[full * size :], mesh), rows)
-  values = evaluate(random.fold_in(key, full), rest)
-  return jax.tree.map(lambda t, v: t + v * (left / count), total, values)
-
-
-def even_batch(count: int, batch_size: int) -> int:
-  """The size, at most `batch_size`, that cuts `count` images most evenly.
-
-  A few more batches than necessary are accepted where they come out equal: one
-  shape is compiled then instead of two.
-  """
-  fewest = math.ceil(count / batch_size)
-  for batches in range(fewest, fewest + fewest // 4 + 2):
-    if count % batches == 0:
-      return count // batches
-  return math.ceil(count / fewest)
 
 
 def _averaged(
@@ -378,3 +390,5 @@ class Program:
     self.end_epoch = devices.compiled(end_epoch, recipe.mesh, donate_argnums=0)
     self.mean_terms = bind(mean_terms)
     self.population_statistics = bind(population_statistics)
+    self.train_block = bind(train_block, donate_argnums=0)
+    self.add_statistics = bind(add_statistics, static_argnums=6)

@@ -87,6 +87,7 @@ def make(folder: pathlib.Path) -> None:
   (folder / "text.txt").write_text("dear reader")
   _make_idx(folder / "idx")
   _make_npz(folder / "npz", folder / "trap_npz")
+  _make_npy(folder / "npy")
   _make_pictures(folder / "pictures")
   _make_masks(folder / "masks")
   _make_configs(folder / "configs")
@@ -149,6 +150,31 @@ def _make_idx(folder: pathlib.Path) -> None:
 def _npz(**arrays) -> bytes:
   stream = io.BytesIO()
   np.savez(stream, **arrays)
+  return stream.getvalue()
+
+
+def _make_npy(folder: pathlib.Path) -> None:
+  """Folders of mapped arrays, each with one thing wrong."""
+  images = np.arange(20 * 16, dtype=np.uint8).reshape(20, 4, 4)
+  trains = {
+    "text": b"no array",
+    "truncated": _npy(images)[:-9],
+    "floats": _npy(images / 255),
+    "flat": _npy(images.reshape(20, 16)),
+    "no_test": _npy(images),
+    "other_size": _npy(images),
+  }
+  for name, train in trains.items():
+    (folder / name).mkdir(parents=True)
+    (folder / name / "train.npy").write_bytes(train)
+    test = np.zeros((20, 5, 4), np.uint8) if name == "other_size" else images
+    if name != "no_test":
+      (folder / name / "test.npy").write_bytes(_npy(test))
+
+
+def _npy(array: np.ndarray) -> bytes:
+  stream = io.BytesIO()
+  np.save(stream, array)
   return stream.getvalue()
 
 

@@ -133,6 +133,7 @@ KEYS = [
   *_key("data.fit", ("squash", "'squash'", "stretch")),
   *_key("data.grey", ("perhaps", "perhaps")),
   *_key("data.bad_pictures", ("keep", "'keep'", "skip")),
+  *_key("data.stream", ("sometimes", "'sometimes'", "always"), ("1", "1")),
   *_key("data.fold", ("0", "0", "5"), ("6", "6")),
   *_key("data.max_images", ("-1", "-1"), ("1.5",)),
   *_key(
@@ -251,6 +252,24 @@ DATA = [
       )
     ),
     (f"{_IDX}/other_size", r"\(5, 4, 1\)", r"\(4, 4, 1\)"),
+  ),
+  *_data(
+    "npy",
+    ("", r"data\.path", "npy"),
+    ("{out}", "no such"),
+    ("{files}/empty", "train.npy", "No such file"),
+    ("{files}/text.txt", "text.txt", "Not a directory"),
+    *(
+      (f"{{files}}/npy/{name}", *told)
+      for name, *told in (
+        ("text", "train.npy", "cannot be read"),
+        ("truncated", "train.npy", "cannot be read"),
+        ("floats", "train.npy", "float64", "uint8"),
+        ("flat", "train.npy", r"\(20, 16\)", r"\[N, H, W\]"),
+        ("no_test", "test.npy", "No such file"),
+        ("other_size", r"\(5, 4, 1\)", r"\(4, 4, 1\)"),
+      )
+    ),
   ),
   *_data(
     "npz",

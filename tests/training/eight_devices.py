@@ -4,6 +4,8 @@ Losses and gradients are compared, and metrics of whole trainings; parameters af
 Adam are not: it divides by gradients whose rounding is their only digit.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ import runs
 
 from infusion_jax import objectives
 from infusion_jax.errors import UserError
-from infusion_jax.training import devices, loop, metrics_log, programs
+from infusion_jax.training import devices, feeds, loop, metrics_log, programs
 from infusion_jax.training.state import initial_state, make_recipe, make_run
 
 BATCH = 16
@@ -116,6 +118,33 @@ def test_every_device_has_its_share_of_work_and_images(mesh):
   assert together < alone / 3
   assert [s.data.shape[0] for s in images.filled.addressable_shards] == [9] * 8
   np.testing.assert_array_equal(images.filled[: len(images)], data.train)
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_streamed_blocks_are_shared_and_train_to_the_same_bits(
+  mesh, monkeypatch, num_classes
+):
+  config, data = runs.config(), runs.dataset()
+  model = dataclasses.replace(config.model, num_classes=num_classes)
+  config = dataclasses.replace(config, model=model)
+  labels = np.arange(len(data.train), dtype=np.int32) % 3 if num_classes else None
+  recipe, run = make_recipe(config, data, mesh), make_run(config, data)
+  placed = devices.copied(run, mesh)
+  monkeypatch.setattr(feeds, "BLOCK_BYTES", 3 * BATCH * 16)
+
+  def trained(kind):
+    feed = kind(recipe, placed, data.train, labels)
+    state, taken = devices.copied(initial_state(recipe, run.key), mesh), 0
+    while taken < 4:
+      state, size = feed.advance(state, 4 - taken)
+      taken += size
+    statistics = feed.population_statistics(state.parameters)
+    feed.close()
+    return state, statistics
+
+  jax.tree.map(
+    np.testing.assert_array_equal, trained(feeds.Resident), trained(feeds.Streamed)
+  )
 
 
 def rows(folder):

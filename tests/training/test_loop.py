@@ -1,8 +1,6 @@
 """Whole runs: repeatable, resumable, careful."""
 
 import json
-import os
-import signal
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +14,7 @@ from infusion_jax.metrics import parzen
 from infusion_jax.sampling import markov_chain
 from infusion_jax.storage import weights as stored
 from infusion_jax.storage.checkpoints import Checkpoints
-from infusion_jax.terminal import training_log
-from infusion_jax.training import epochs, loop, metrics_log, programs, signals, snapshot
+from infusion_jax.training import loop, metrics_log, programs, signals, snapshot
 from infusion_jax.training.state import make_recipe, make_run
 
 
@@ -89,19 +86,9 @@ def test_runs_with_other_states_and_criteria_resume_to_the_same_bits(options, tm
 def test_stopped_in_the_middle_of_an_epoch_and_resumed(
   six_epochs, tmp_path, monkeypatch
 ):
-  # The signal comes when the log is told of the sixth step: epoch 2 has begun.
-  taken = []
-
-  def steps(log, count, seconds):
-    taken.append(count)
-    if sum(taken) == 6:
-      os.kill(os.getpid(), signal.SIGTERM)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(training_log.Lines, "steps", steps)
-    patch.setattr(epochs.Training, "chunk_seconds", 0.0)
-    with pytest.raises(signals.Stopped, match="step 6"):
-      fit(tmp_path / "stopped", num_epochs=6)
+  # Epoch 2 has begun.
+  with runs.signal_at(6, monkeypatch), pytest.raises(signals.Stopped, match="step 6"):
+    fit(tmp_path / "stopped", num_epochs=6)
   fit(tmp_path / "stopped", num_epochs=6)
   assert_same_run(six_epochs, tmp_path / "stopped", num_epochs=6)
 

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 
 from infusion_jax import objectives, pixels, random
 from infusion_jax.chain import MarkovChain
-from infusion_jax.training import programs
+from infusion_jax.training import averages, programs
 from infusion_jax.training.state import initial_state, make_recipe, make_run
 
 
@@ -172,13 +172,13 @@ def test_the_best_parameters_are_kept(setup):
   [(10_000, 128, 125), (70, 16, 14), (20, 16, 10), (67, 16, 14), (5, 16, 5), (7, 2, 2)],
 )
 def test_batches_are_even(count, batch_size, size):
-  assert programs.even_batch(count, batch_size) == size
+  assert averages.even_batch(count, batch_size) == size
 
 
 @pytest.mark.parametrize("count", [20, 67, 71])
 def test_averages_weigh_batches_by_their_size(count):
   images = jnp.asarray(np.random.default_rng(1).normal(size=(count, 4, 4, 1)))
-  got = programs.average_over_batches(
+  got = averages.over_batches(
     lambda key, batch: {"mean": batch.mean(), "square": jnp.square(batch).mean()},
     jax.random.key(0),
     images,
