@@ -73,8 +73,8 @@ class DataConfig:
       the pixel is the probability of a 1, drawn from a fixed seed; empty: no bits.
     max_images: at most so many training images and a fifth as many validation and
       test images each, the first ones; 0: all.
-    stream: whether training reads images block by block: "always", "never" (a sweep's
-      way) or "auto", where they fill more than half a device's memory; same result.
+    stream: whether training reads images block by block: "always", "never" or "auto",
+      where they fill more than half of a device's memory; same bits. Sweeps never do.
   """
 
   name: str = "digits"

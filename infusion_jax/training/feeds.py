@@ -8,6 +8,7 @@ step either way, and the bits of a run are the same.
 
 import concurrent.futures
 import functools
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import jax
@@ -137,26 +138,33 @@ class Streamed:
     """See `Feed`."""
     if self._recipe.peer:
       return {}
-    count = self._count
-    size = averages.even_batch(count, self._recipe.batch_size)
-    most, full = self._most(size), count // size
-    parts = [(n, min(most, full - n), size) for n in range(0, full, most)]
-    if rest := count % size:
-      parts.append((full, 1, rest))
+    count, key = self._count, _population_key(self._run)
     total = None
-    for first, batches, each in parts:
-      rows = np.arange(first * size, first * size + batches * each)
-      block = self._placed(rows.reshape(batches, each))
+    for first, block in self._in_order():
       total = self._program.add_statistics(
-        total,
-        parameters,
-        _population_key(self._run),
-        self._run.infusion,
-        block,
-        np.int32(first),
-        count,
+        total, parameters, key, self._run.infusion, block, first, count
       )
+      # Blocks would pile up: they are read faster than they are worked on.
+      jax.block_until_ready(total)
     return total
+
+  def _in_order(self) -> Iterator[tuple[np.int32, PyTree]]:
+    """Blocks of the whole set and the number of their first batch, one read ahead."""
+    size = averages.even_batch(self._count, self._recipe.batch_size)
+    most, full = self._most(size), self._count // size
+    parts = [(n, min(most, full - n), size) for n in range(0, full, most)]
+    if rest := self._count % size:
+      parts.append((full, 1, rest))
+
+    def read(first: int, batches: int, each: int) -> tuple[np.int32, PyTree]:
+      rows = np.arange(first * size, first * size + batches * each)
+      return np.int32(first), self._placed(rows.reshape(batches, each))
+
+    ahead = self._reader.submit(read, *parts[0])
+    for part in parts[1:]:
+      found, ahead = ahead, self._reader.submit(read, *part)
+      yield found.result()
+    yield ahead.result()
 
   def close(self) -> None:
     """See `Feed`."""
