@@ -75,7 +75,7 @@ def add_batches(
   """Adds batches [S, B, ...], the first of which has a number, to a mean over N."""
   steps, size = jax.tree.leaves(batches)[0].shape[:2]
 
-  def body(total, inputs):
+  def body(total: PyTree, inputs: tuple[Array, PyTree]) -> tuple[PyTree, None]:
     index, batch = inputs
     values = evaluate(random.fold_in(key, index), batch)
     return jax.tree.map(lambda t, v: t + v * (size / count), total, values), None

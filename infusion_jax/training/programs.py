@@ -88,7 +88,7 @@ def train_block(
     The state after, the same as that of `train_steps`.
   """
 
-  def body(_, state):
+  def body(_: Array, state: TrainState) -> TrainState:
     take = functools.partial(
       jax.lax.dynamic_index_in_dim, index=state.step - first, keepdims=False
     )
