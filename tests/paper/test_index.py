@@ -108,3 +108,34 @@ def test_other_methods_stand_beside_what_is_quoted_of_them(tmp_path):
 def test_comparisons_on_other_data_have_nothing_quoted_beside_them(tmp_path):
   comparison(tmp_path, "digits")
   assert "measured here" not in index.page(tmp_path, [])
+
+
+def measurement(name, value, data="mnist"):
+  protocol = {"data": data, "num_images": 10, "num_chains": 2}
+  return {
+    "name": name,
+    "value": value,
+    "standard_error": 1.0,
+    "protocol": protocol,
+    "details": {},
+  }
+
+
+def test_the_best_model_of_each_main_number_stands_first():
+  found = [
+    (measurement("bound", 1340.0), None, "A"),
+    (measurement("bound", 1360.0), None, "B"),
+    (measurement("bound", 9999.0, data="digits"), None, "C"),
+    (measurement("importance", 1500.0), None, "A"),
+    (measurement("importance_tuned", 1837.0), None, "B"),
+    (measurement("ais", 2500.0), None, "A"),
+  ]
+  bound, importance = index._best(found)
+  assert bound[0] == "lower bound" and bound[1] == "1350.6 (table 3.1)"
+  assert bound[2] == "1360.0 ± 1.0" and bound[4:6] == ["above", "B"]
+  assert importance[2] == "1837.0 ± 1.0"
+  assert importance[4:6] == ["within the error", "B"]
+
+
+def test_a_row_without_a_published_number_is_empty():
+  assert index._row("ais", measurement("ais", 2500.0), None, "A") == []
