@@ -181,7 +181,7 @@ def _recipe(config: Config, mesh: Mesh | None, unroll: int) -> Recipe:
   recipe = make_recipe(dataclasses.replace(config, chain=chain), _data(config), mesh)
   module = recipe.network.module
   if hasattr(module, "lowering"):
-    # What is chosen for the processor that compiles is not what a chip needs.
+    # The layers choose a lowering for the processor at hand; a chip needs its own.
     module = module.clone(lowering="native")
   network = dataclasses.replace(recipe.network, module=module)
   return dataclasses.replace(recipe, network=network)

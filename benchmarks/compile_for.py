@@ -34,12 +34,12 @@ from infusion_jax.storage import files, provenance
 
 Numbers = dict[str, Any]
 
-#: What libtpu would otherwise ask the network for.
+#: Without these variables libtpu asks the network for them.
 _ENVIRONMENT = {
   "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-  # Compiling holds no chip: several processes may.
+  # Compiling takes no chip, so several processes may do it at once.
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
@@ -210,7 +210,7 @@ def main(argv: list[str]) -> None:
 
 
 def _compile_all(values: flags.FlagValues) -> None:
-  # Arguments are made on the processor; a chip that is here is not asked for.
+  # The processor makes the arguments, even where a chip is present.
   jax.config.update("jax_platforms", "cpu")
   configs = {name: abstract_runs.read_config(name) for name in values.config}
   found: dict[str, list[Numbers]] = {name: [] for name in configs}

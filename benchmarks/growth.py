@@ -27,7 +27,7 @@ from infusion_jax.training import programs
 
 Numbers = dict[str, Any]
 
-#: What all rows have in common but for the one number that grows.
+#: Each row grows one number; the others keep these values.
 BASE = Size(side=20, hidden=(600, 600), num_steps=10, batch_size=64)
 GROWTH = {
   "T": [dataclasses.replace(BASE, num_steps=t) for t in (5, 10, 15, 30)],

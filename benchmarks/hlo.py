@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-#: Bits of an element, where the digits of the type's name do not say it.
+#: Bits of an element of those types whose name does not say it.
 _BITS = {"pred": 8}
 _SHAPE = re.compile(r"(pred|[a-z]+[0-9]+)\[([0-9,]*)\](\{[^}]*\})?")
 _HEADER = re.compile(r"(?:ENTRY )?%(\S+) \(.*\{$")
@@ -25,7 +25,7 @@ _COLLECTIVES = (
   "all-to-all",
   "collective-permute",
 )
-#: What names, groups or waits for data and moves none.
+#: Operations that name, group or wait for data move none.
 _FREE = (
   "parameter",
   "constant",

@@ -24,7 +24,7 @@ def peak() -> int:
   """Largest resident memory of this process so far, bytes."""
   status = pathlib.Path("/proc/self/status")
   if status.exists():
-    # getrusage would count what the process that started this one held.
+    # getrusage would also count the memory of the process that started this one.
     lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) * 1024
   unit = 1 if sys.platform == "darwin" else 1024

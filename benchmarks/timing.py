@@ -13,7 +13,7 @@ import tqdm
 
 Work = Callable[[], object]
 
-#: Seconds before a timed call: threads of the one before wait for work on the cores.
+#: Seconds before a timed call: idle threads of the call before spin that long.
 _PAUSE = 0.25
 
 

@@ -39,7 +39,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_default_options = {"members": True, "show-inheritance": False}
-# Extras, which the reference must not need.
+# The reference must build without these extras.
 autodoc_mock_imports = ["ray", "tensorboardX", "wandb"]
 napoleon_use_ivar = True
 napoleon_use_rtype = False

@@ -47,7 +47,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     _help(argv)
   try:
     rest = flags.FLAGS([_with_config_file(argument) for argument in argv])
-  # A configuration file is a program of the user's: it may raise anything.
+  # A configuration file is the user's program, which may raise anything.
   except Exception as error:
     _fail(_sentence(error, argv))
   if len(rest) > 1:
@@ -58,7 +58,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 def _help(argv: list[str]) -> None:
   """Prints what the launcher does, its flags and the keys of a configuration."""
   app.usage(shorthelp=True, writeto_stdout=True)
-  # Flags made from dataclasses are this module's, which the short help leaves out.
+  # This module defines the dataclasses' flags, so the short help would omit them.
   if __name__ in flags.FLAGS.flags_by_module_dict():
     print(flags.FLAGS.module_help(__name__).partition("\n")[2])
   if "config" in flags.FLAGS:
@@ -138,7 +138,7 @@ def _missing_key(error: AttributeError | KeyError) -> str:
   )
 
 
-# What Python and absl say, and what a person wants to know.
+# Maps what Python and absl say to what a person wants to know.
 _PLAINLY = (
   (r"\('Non-boolean argument to boolean flag', .*\)", "allowed are true and false"),
   (r"invalid literal for int\(\).*", "allowed are whole numbers"),

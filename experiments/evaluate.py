@@ -26,7 +26,7 @@ from infusion_jax.training import signals
 from infusion_jax.training.workdir import unwritable
 
 _LOCK_FILE = "evaluation.lock"
-#: With fewer annealed images their choice may rank two models by itself.
+#: With fewer annealed images the choice of images may decide the ranking.
 _ENOUGH = 64
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run.")
@@ -178,7 +178,7 @@ def comparison(rows: list[dict], others: list[dict]) -> str:
 def _number(value: float | None) -> str:
   if value is None:
     return "-"
-  # Kernel distances are small numbers.
+  # Kernel distances are small numbers and need more digits.
   return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 

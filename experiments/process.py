@@ -58,7 +58,7 @@ def begin() -> None:
   _quieten_libraries()
   sys.stdout = Lasting(sys.stdout or _nowhere(1))
   sys.stderr = Lasting(sys.stderr or _nowhere(2))
-  # Of a process that was started to ignore Ctrl-C, the handler is another.
+  # A process that was started to ignore Ctrl-C has another handler.
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)
 
@@ -97,7 +97,7 @@ def _open_closed_descriptors() -> None:
     try:
       os.fstat(descriptor)
     except OSError:
-      # The lowest number that is free is this one.
+      # dup takes the lowest free number, which is this one.
       os.open(os.devnull, os.O_RDWR)
 
 

@@ -221,7 +221,7 @@ def _write_chains(out: str) -> int:
 
 def _chains(trained: Model) -> Frames:
   seeds = _seeds()
-  # Data first: if they cannot be read, that should not come as a surprise later.
+  # Reads the data first, so that an unreadable file ends the command at once.
   dataset = _dataset(trained) if _NEIGHBORS.value else None
   show = _SHOW.value or ("means" if _NEIGHBORS.value else "states")
   labels = _labels(trained)

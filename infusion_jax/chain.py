@@ -122,7 +122,7 @@ class MarkovChain:
   levels: int = 0
 
   def __post_init__(self) -> None:
-    # A Partial wrapped once more would be an opaque function, its weights constants.
+    # Wrapping a Partial again would hide its weights from JAX, as constants.
     if callable(self.transition) and not isinstance(self.transition, Partial):
       object.__setattr__(self, "transition", Partial(self.transition))
 

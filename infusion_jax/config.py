@@ -17,7 +17,7 @@ from infusion_jax.errors import UserError
 
 #: `chain.states` of bits.
 BITS = "bernoulli"
-#: Wider layers are typing errors: one weight matrix of them fills a machine.
+#: A wider layer is a typing error: its weight matrix alone fills a machine.
 _WIDEST = 1_000_000
 
 #: What a key decides, where it is not the result and the compiled program.
@@ -267,7 +267,7 @@ class TrainConfig:
     _in_range("train.label_dropout", self.label_dropout, 0.0, 1.0)
     _one_of("train.likelihood", self.likelihood, ("density", "discrete"))
     _one_of("train.decay", self.decay, ("constant", "cosine"))
-    # Batch statistics of a single image are no statistics.
+    # Batch norm needs at least two images to estimate a variance.
     _in_range("train.batch_size", self.batch_size, 2, 1_000_000)
     _in_range("train.num_epochs", self.num_epochs, 1, 1_000_000)
     _in_range("train.learning_rate", self.learning_rate, 0.0, 1e3)

@@ -171,11 +171,11 @@ def log_output(x: Array, p: Gaussian, levels: int) -> Array:
 def _log_between(low: Array, high: Array, width: Array) -> Array:
   """log of the standard normal's mass between two ends, `width` apart."""
   middle = 0.5 * (low + high)
-  # Where the density hardly bends it is one value and a correction for its bend.
+  # Where the density is nearly straight: the midpoint rule with its correction.
   narrow = width * (1.0 + jnp.abs(middle)) < 0.1
   bend = jnp.where(narrow, jnp.square(width) * (jnp.square(middle) - 1.0) / 24.0, 0.0)
   series = -0.5 * (_LOG_2PI + jnp.square(middle)) + jnp.log(width) + jnp.log1p(bend)
-  # Elsewhere a difference of tails: of those on the side where they are small.
+  # Elsewhere: the difference of two tails, taken on the side where they are small.
   near = -jnp.abs(middle) + 0.5 * width
   near = jnp.where(narrow, 0.0, near)
   far = jnp.where(narrow, -1.0, near - width)

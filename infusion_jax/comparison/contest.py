@@ -148,7 +148,7 @@ class Contest:
     if method == REAL:
       return parts.key(method=method, rules=rules)
     config = self.config_of(method)
-    # Not where files are, another run of this comparison among them; nor new keys.
+    # Leaves out paths, such as that of another run, and keys added later.
     left_out = {*dotted_keys("place"), *later_defaults(config), "train.init_from"}
     names = [key for key in dotted_keys() if key not in left_out]
     run = {name: value_of(config, name) for name in names}

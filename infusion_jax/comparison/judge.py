@@ -18,7 +18,7 @@ from infusion_jax.metrics.classifier import Classifier
 
 Row = dict[str, Any]
 
-#: The "method" of pictures that no model has made.
+#: The name under which real pictures are judged.
 REAL = "training images"
 
 
@@ -132,7 +132,7 @@ def real_rows(judge: Judge, kept: Kept) -> Iterator[Row]:
   for count in sorted({rules.curve_samples, rules.num_samples}):
     images = np.asarray(pixels.scaled(data.train[:count], data.levels))
     place = {"method": REAL, "sampler": "", "calls": 0, "samples": count}
-    # They are their own neighbours: those of the test images tell more.
+    # Training images are their own neighbours, so test images take their place.
     yield kept.row(
       lambda x=images: {**judge.scores(x), "nearest": judge.distance(judge.test)},
       **place,

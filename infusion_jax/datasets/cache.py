@@ -72,7 +72,9 @@ def _read(name: str, entry: pathlib.Path) -> Dataset | None:
   try:
     return npz.load(name, str(entry)) if entry.exists() else None
   except OSError:
-    return None  # The folder cannot be searched; writing will say so.
+    return (
+      None  # An unreadable folder counts as empty: the write that follows reports it.
+    )
   except UserError as error:
     _LOGGER.warning("cache entry is damaged and will be rebuilt: %s", error)
     return None
@@ -82,7 +84,7 @@ def _write(entry: pathlib.Path, dataset: Dataset) -> None:
   """Writes an entry in one step: a reader sees all of it or nothing."""
   try:
     entry.parent.mkdir(parents=True, exist_ok=True)
-    # Another process that builds the same entry now loses its copy; ours follows.
+    # Another process may build the same entry: its copy goes, and ours replaces it.
     files.clear_temporary(entry)
     with files.replacing(entry) as stream:
       npz.save(stream, dataset)

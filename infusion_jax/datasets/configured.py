@@ -94,7 +94,7 @@ def _arguments(data: DataConfig) -> dict[str, object]:
     for name in _OPTIONS
     if getattr(data, name) != getattr(default, name)
   }
-  # Pictures that are cut off afterwards need not be decoded.
+  # Decodes no picture that `max_images` would drop afterwards.
   if data.source == "images":
     options["max_images"] = data.max_images
   return {

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from infusion_jax.errors import UserError
 
-# Deflate cannot compress better than 1032 to 1; a header that promises more lies.
+# Deflate reaches 1032 to 1 at most; a header that promises more is damaged.
 MAX_DEFLATE_RATIO = 1032
 _CHUNK_BYTES = 1 << 20
 

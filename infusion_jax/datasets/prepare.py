@@ -34,7 +34,7 @@ def prepare(
   root = pathlib.Path(data_dir).expanduser()
   builder = _builder(name, root)
   if not builder.data_path.exists():
-    # Before TensorFlow is asked for: what can fail at once comes first.
+    # Checks what can fail at once before TensorFlow is imported.
     archives = _checked_archives(builder, manual_dir) if manual_dir else None
     _check_tensorflow()
     _make_folder(root)
@@ -138,7 +138,7 @@ def _scratch_folder(
 
 def _run(builder: Any, archives: pathlib.Path | None, scratch: pathlib.Path) -> None:
   module = tfds.import_tfds()
-  # What Google's bucket holds prepared is not in the format we read.
+  # Google's bucket holds prepared data sets in a format that we do not read.
   config = module.download.DownloadConfig(
     manual_dir=archives, extract_dir=scratch / "extracted", try_download_gcs=False
   )
@@ -146,7 +146,7 @@ def _run(builder: Any, archives: pathlib.Path | None, scratch: pathlib.Path) -> 
     builder.download_and_prepare(
       download_dir=scratch, download_config=config, file_format=tfds.FILE_FORMAT
     )
-  # Downloads, checksums, disks and generators fail in too many ways to list.
+  # Downloads, checksums, disks and generators raise many kinds of errors.
   except Exception as error:
     raise UserError(
       f"dataset {builder.name!r} could not be prepared in {builder.data_path}"

@@ -267,7 +267,7 @@ def _read_split(
   prepare: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
   """Returns the rows of one split, [N, ...], in the order to be kept."""
-  # Pictures that are not asked for stay packed.
+  # Decodes only the pictures that were asked for.
   skip = import_tfds().decode.SkipDecoding()
   decoders = None if feature == "image" else {"image": skip}
   source = builder.as_data_source(split=split, decoders=decoders)

@@ -77,7 +77,7 @@ def curves(
   axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
   handles = _draw_lines(axes, left, colors, "-")
   set_style(axes, [line.x for line in (*left.values(), *right.values())])
-  # Before the limits: those of a linear axis would stay.
+  # The scale comes before the limits, or those of a linear axis would stay.
   for axis in logarithmic:
     axes.set(**{f"{axis}scale": "log"})
   axes.set_ylim(*limits([points.y for points in left.values()], clip_low_quantile))

@@ -69,7 +69,7 @@ def _measure(
     name,
     images,
     repetitions=asked.repetitions,
-    # What is half done was named with this setting of old.
+    # Keeps the setting in the name, so that unfinished work of older versions resumes.
     settings={**dataclasses.asdict(settings), "unroll": 1},
     **more,
   )
@@ -247,7 +247,7 @@ class Stages:
   def read(self, repetition: int, first: int) -> Stage | None:
     """The stage of this batch; None if there is none, or none that is whole."""
     try:
-      # numpy leaves a file that it opened itself open if it is damaged.
+      # numpy does not close a damaged file that it opened itself.
       with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
         if kept["owner"] != self._owner(repetition, first):
           return None

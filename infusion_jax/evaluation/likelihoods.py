@@ -17,11 +17,11 @@ from infusion_jax.likelihood import importance as sampled
 
 Array = jax.Array
 
-#: In a protocol: what is measured are the integers themselves.
+#: The protocol's word for likelihoods of the integers themselves.
 NO_NOISE = "none: probabilities of grey levels"
 PyTree = Any
 
-# Linear schedules that are tried as the proposal's.
+# Linear schedules that the search for a proposal tries.
 _ALPHA0 = (0.0, 0.005, 0.01, 0.02, 0.05)
 _OMEGA = (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 
@@ -67,7 +67,7 @@ def estimates(
       parts.add(key, row)
       done[repetition, first] = row
       reached(sum(len(row["bound"]) for row in done.values()))
-  # Pieces may have been kept in another number of repetitions.
+  # An earlier launch may have kept pieces of another number of repetitions.
   wanted = [done[place] for place in sorted(done) if place[0] < protocol.repetitions]
   return {
     name: np.concatenate([row[name] for row in wanted]).reshape(-1, len(images))

@@ -103,7 +103,7 @@ def _measure(session: Session, name: str) -> list[Measurement]:
   extractor = _extractor(name, protocol)
   extractor.check(session.dataset.image_shape)
   real = extractors.gathered(extractor, _real_images(session))
-  # Draws may leave [0, 1], which no picture and no network knows.
+  # Draws may leave [0, 1]; pictures and the scoring networks may not.
   samples = _samples(session, protocol.score_samples)
   ours = extractors.gathered(extractor, (np.clip(part, 0.0, 1.0) for part in samples))
   found = extractors.compare(ours, real, splits=protocol.splits, seed=protocol.seed)
@@ -134,7 +134,7 @@ def _measure(session: Session, name: str) -> list[Measurement]:
 def _of_splits(
   name: str, score: SplitScore, protocol: dict, unit: str, **details: object
 ) -> Measurement:
-  # JSON has no NaN: one split has no error.
+  # One split has no error, and JSON has no NaN.
   error = None if math.isnan(score.standard_error) else score.standard_error
   return Measurement(name, score.mean, error, score.deviation, unit, protocol, details)
 

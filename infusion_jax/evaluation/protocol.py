@@ -102,7 +102,7 @@ CHOICES = {
   "samples": ("means", "draws"),
   "precision": ("highest", "high", "default"),
 }
-# A key's seed has 32 bits, and nothing else comes near.
+# A key's seed has 32 bits; all other numbers are far smaller.
 _MOST = 2**32 - 1
 _MAY_BE_ZERO = {
   "num_images",

@@ -89,12 +89,12 @@ def _asked(metric: str, protocol: Protocol, code: str) -> dict[str, Any]:
   asked = {"metric": metric, **dataclasses.asdict(protocol)}
   for later in ("calibrate", "ais_gap"):
     if not asked[later]:
-      # Measurements made before there was a choice are not made again.
+      # Measurements from before this setting existed remain valid.
       del asked[later]
   if code:
     asked["code"] = code
   if network := protocol.networks().get(metric):
-    # Another network of the same name is another question.
+    # Includes the file's digest: another network of the same name measures anew.
     asked[metric] = files.digest(network)
   return asked
 

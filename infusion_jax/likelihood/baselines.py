@@ -76,14 +76,14 @@ def full_gaussian(
   for first in range(0, len(train), _CHUNK):
     centred = train[first : first + _CHUNK] - mean
     covariance += centred.T @ centred / len(train)
-  noise = 1 / 12  # Of u ~ U(0, 1).
+  noise = 1 / 12  # The variance of u ~ U(0, 1).
   covariance[np.diag_indices(size)] += noise + floor * levels**2
   factor = scipy.linalg.cho_factor(covariance, lower=True)
   offsets = (images - mean).T
   squares = (offsets * scipy.linalg.cho_solve(factor, offsets)).sum(0)
   spread = noise * np.trace(scipy.linalg.cho_solve(factor, np.eye(size)))
   log_determinant = 2.0 * np.log(np.diag(factor[0])).sum()
-  # Of v + u; that of (v + u) / levels is larger by the change of the volume.
+  # The density of v + u; dividing by the levels adds the change of volume.
   constant = log_determinant + size * math.log(2.0 * math.pi)
   return -0.5 * (squares + spread + constant) + size * math.log(levels)
 

@@ -25,7 +25,7 @@ Array = jax.Array
 PyTree = Any
 
 _BATCH = 250
-#: A pixel that is always 0 in some images may be something else in others.
+#: Limits the factors: a pixel that is 0 in these images may have ink in others.
 _SMALLEST, _LARGEST = 0.1, 10.0
 
 
@@ -88,7 +88,7 @@ def _squares(
     return squares(visit.before, visit.state)
 
   prediction, _, trace = chain.infuse(keys, markov, x, record=record)
-  # The first row is the prior's, which was fitted to the images before.
+  # The first row belongs to the prior, which was fitted to the images already.
   return jnp.concatenate([trace[1:], squares(prediction, x)[None]])
 
 

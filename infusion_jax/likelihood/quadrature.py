@@ -162,7 +162,7 @@ def _spread(weights: Array, means: Array, variances: Array, axis: Array) -> Arra
   pad = -size % _CHUNK
 
   def chunks(leaf: Array) -> Array:
-    # Of no weight; the last row again, so that its variance is one.
+    # Pads with copies of the last row, whose variance is valid and weight is 0.
     filled = jnp.pad(leaf, [(0, pad)] + [(0, 0)] * (leaf.ndim - 1), mode="edge")
     return filled.reshape(-1, _CHUNK, *leaf.shape[1:])
 

@@ -40,7 +40,9 @@ def fetched(address: str) -> pathlib.Path:
   library = _library()
   try:
     return pathlib.Path(library.hf_hub_download(repository, FILE, revision=revision))
-  except Exception as error:  # Of the network, the hub and its cache alike.
+  except (
+    Exception
+  ) as error:  # The network, the hub and its cache raise many kinds of errors.
     raise UserError(
       f"{address} has no {FILE} that can be fetched ({_short(error)})"
     ) from error
@@ -60,7 +62,7 @@ def pushed(folder: StrPath, repository: str) -> str:
   try:
     api.create_repo(repository, exist_ok=True)
     api.upload_folder(repo_id=repository, folder_path=folder)
-  except Exception as error:  # Of the network and the hub alike.
+  except Exception as error:  # The network and the hub raise many kinds of errors.
     raise UserError(
       f"{repository!r} cannot be uploaded to the Hugging Face Hub ({_short(error)})"
     ) from error

@@ -57,7 +57,7 @@ def load(path: StrPath, *, code: StrPath | None = None) -> Model:
     return _read_file(path)
   workdir, step = locate(path)
   checkpoints = Checkpoints(workdir)
-  # A checkpoint that was asked for by its step is not replaced by another.
+  # Never replaces a checkpoint that the caller chose by its step.
   named = pathlib.Path(path).expanduser().name == str(step)
   steps = [step] if named else checkpoints.steps()
   try:

@@ -32,7 +32,7 @@ Array = jax.Array
 PyTree = Any
 #: Pictures that a notebook shows of a model.
 _SHOWN = 16
-#: The same, of a model of points in the plane, which are one picture together.
+#: Points of a model in the plane, which make one picture together.
 _POINTS = 4096
 
 
@@ -248,7 +248,7 @@ class Model:
     known: Array,
     num_steps: int | None,
   ) -> PyTree:
-    # Unknown pixels may be anything, also what is no number.
+    # Unknown pixels may hold any value, NaN included.
     images = np.asarray(images, np.float32)
     known = self._checked_mask(known, len(images))
     self._checked(np.where(known, images, 0.0) if images.ndim == 4 else images)

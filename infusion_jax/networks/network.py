@@ -115,7 +115,7 @@ class Network:
     )
 
 
-# Methods of two equal networks are not equal, which would compile programs anew.
+# Bound methods of equal networks differ, so jit would compile them anew.
 
 
 @dataclasses.dataclass(frozen=True)

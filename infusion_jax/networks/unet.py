@@ -119,7 +119,7 @@ class _Block(nn.Module):
     modulation = nn.Dense(2 * self.features, dtype=self.dtype)(condition)
     scale, shift = jnp.split(modulation[:, None, None], 2, axis=-1)
     h = nn.silu(h * (1 + scale) + shift)
-    # The last convolution starts at 0: a fresh block is its shortcut.
+    # The last convolution starts at 0, so that a new block passes its input on.
     h = Conv(self.features, kernel_init=nn.initializers.zeros, **conv)(h)
     if x.shape[-1] != self.features:
       x = Conv(self.features, 1, **conv)(x)

@@ -76,7 +76,7 @@ class Number:
     return "nothing published" if self.gap is None else self.gap.verdict
 
 
-#: Verdicts that follow from the values; two of them were in use before.
+#: Verdicts that follow from the values; older files have the last two.
 _VERDICTS = (
   *("above", "below", "not measured", "nothing published", "another method"),
   *("reached", "missed"),
@@ -184,7 +184,7 @@ def as_json(number: Number) -> dict[str, Any]:
 
 
 def _says_nothing(value: object) -> bool:
-  # Zero says something, and equals False.
+  # Keeps zeros, which equal False.
   return value is None or value is False or value == ""
 
 

@@ -174,13 +174,13 @@ class Runner:
     left = sum(work.left for work in works)
     if not left:
       return "nothing left to train"
-    # What was trained for finished targets tells the pace as well.
+    # Models of finished targets tell the pace, too.
     pace = _pace([*self._works.values(), *works])
     about = "unknown" if pace is None else f"about {_minutes(left, pace)} minutes"
     return f"training left: {about}"
 
   def _work(self, run: Run | Sweep) -> Work:
-    # Of what is trained in this launch nothing changes any more.
+    # A model that this launch trained changes no more, so its entry is kept.
     if run.name not in self._trained or run.name not in self._works:
       self._works[run.name] = runs.work(run, self.bench)
     return self._works[run.name]

@@ -41,7 +41,7 @@ __all__ = [
   "pictures",
 ]
 
-#: The method of this project, which is no peer of itself.
+#: The method of this project.
 OURS = "infusion"
 #: Peers by `train.method`, oldest first.
 METHODS: dict[str, type[Peer]] = {
@@ -56,7 +56,7 @@ METHODS: dict[str, type[Peer]] = {
   "reflow": Reflow,
   "consistency": ConsistencyTraining,
 }
-#: What has to be trained before, by `train.method`.
+#: The method that must be trained before, by `train.method`.
 ORIGINS = {"reflow": "flow_matching"}
 
 

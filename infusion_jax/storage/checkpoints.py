@@ -74,7 +74,7 @@ class Checkpoints:
       cleanup_tmp_directories=write,
       save_root_metadata=write,
       multiprocessing_options=orbax_quirks.alone(),
-      # Waiting costs little and a step in the list is then a step on disk.
+      # Waits for the write, so that every step in the list is on disk.
       enable_async_checkpointing=False,
     )
     self._manager = None
@@ -179,7 +179,9 @@ class Checkpoints:
     with orbax_quirks.quiet(), orbax_quirks.uncounted():
       try:
         self._manager.save(step, args=arguments, force=True)
-      except Exception as error:  # A full disk makes Orbax raise nearly anything.
+      except (
+        Exception
+      ) as error:  # Orbax raises many kinds of errors when the disk is full.
         self._clear(step)
         raise UserError(
           f"checkpoint {self.folder / str(step)} cannot be written ({_short(error)})"
@@ -217,7 +219,9 @@ class Checkpoints:
   def _restore(self, step: int, **items: Any) -> Any:
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**items))
-    except Exception as error:  # Orbax raises whatever its readers raise.
+    except (
+      Exception
+    ) as error:  # Orbax passes on the errors of its readers, which are of many kinds.
       raise _unreadable(self.folder / str(step), error) from error
 
 

@@ -188,7 +188,7 @@ def _without_check(row: Any) -> tuple[dict[str, Any], bool | None]:
     return row, None
   *rest, (name, value) = row.items()
   content = dict(rest)
-  # The name may be what is damaged: the content is whole then.
+  # If the name is damaged, the content is still whole.
   if value == _check(content):
     return content, True
   return row, False if name == _CHECK else None
@@ -225,10 +225,10 @@ def locked(path: StrPath, what: str) -> Iterator[None]:
       " another folder"
     ) from error
   except OSError:
-    # A file system without locks: better unguarded than unusable.
+    # Goes on without a lock where the file system has none.
     pass
   try:
-    # Who holds it is a help to the next one; a full disk may keep it to itself.
+    # Tells the next process who holds the lock, unless the disk is full.
     with contextlib.suppress(OSError):
       os.ftruncate(descriptor, 0)
       os.write(

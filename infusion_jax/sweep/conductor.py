@@ -165,7 +165,7 @@ def run(job: Job) -> str:
     with signals.asking() as asked:
       if folder.results(job.group) is None:
         group_training.train(folder, job, dataset, asked)
-      # What the runs have become lies in folders of their own now.
+      # Each finished run has its own folder now, so the group's folder can go.
       shutil.rmtree(folder.group(job.group) / FOLDER, ignore_errors=True)
       if folder.evaluation(job.group, job.protocol) is None:
         group_measuring.measure(folder, job, dataset, asked)
@@ -222,7 +222,7 @@ def split(plan: Plan, limit: int) -> Plan:
   """
   devices = jax.local_device_count()
   if jax.default_backend() == "cpu":
-    # The cores of a machine share its memory.
+    # All jobs on a machine's cores share its memory.
     limit //= devices
   parts = []
   for group in plan.new:

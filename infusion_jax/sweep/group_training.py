@@ -117,7 +117,7 @@ class _Group(epochs.Training):
     return state
 
   def _read(self, step: int) -> tuple[TrainState, list[Result | None]]:
-    # Stored are the group's own runs, without those that fill up the devices.
+    # Stores the group's own runs and not the copies that fill up the devices.
     shapes = jax.eval_shape(self.program.initial_state, self.stack.keys)
     like = vmapped.shapes_of_first(shapes, len(self.ended))
     ended = [row and Result(**row) for row in self.checkpoints.about(step)["ended"]]
@@ -160,7 +160,7 @@ class _Group(epochs.Training):
     bounds = np.array(bounds)
     self._end_diverged(state, bounds, failed, epoch)
     frozen = sorted(set(range(len(bounds))) - set(self.active))
-    # Not a number is never better: a frozen run keeps its best.
+    # NaN never counts as better, so a frozen run keeps its best.
     bounds[frozen] = np.nan
     rows = {
       "validation": bounds,
@@ -261,7 +261,7 @@ class _Group(epochs.Training):
 
   def _export_run(self, config: Config, result: Result, weights: Weights) -> None:
     folder = self.sweep.run(result.run)
-    # What an interrupted launch left of it.
+    # Removes the remains of an interrupted launch.
     shutil.rmtree(folder, ignore_errors=True)
     checkpoints = Checkpoints(folder, write=True)
     about = {

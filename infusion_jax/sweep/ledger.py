@@ -296,7 +296,7 @@ def plan(folder: Folder, wanted: Sequence[Config]) -> Plan:
   known = {overrides.identity(config): config for config in wanted}
   finished, begun, other = [], [], []
   for stored in folder.stored():
-    # What changes no result, such as where the data are, is told by this launch.
+    # This launch decides the keys that change no result, such as the data's path.
     runs = zip(stored.runs, stored.configs, strict=True)
     group = Group(tuple(known.get(run, config) for run, config in runs))
     if folder.results(group) is not None:

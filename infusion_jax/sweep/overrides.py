@@ -24,7 +24,7 @@ from infusion_jax.storage import published_numbers
 
 Override = dict[str, Any]
 
-#: What changes nothing about a run's result.
+#: Keys of these kinds do not change a run's result.
 _ASIDE = ("notes", "place")
 
 _SCHEDULE = (
@@ -191,7 +191,7 @@ class Arrangement(NamedTuple):
   by: str = "rate"
 
 
-#: Of runs that differ in their schedules alone.
+#: Names runs that differ in their schedules alone.
 _PLAIN = Arrangement()
 
 

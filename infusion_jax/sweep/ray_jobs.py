@@ -162,7 +162,7 @@ def _ray() -> Any:
 def _outcome(ray: Any, reference: Any, index: int) -> Done:
   try:
     return Done(index, ray.get(reference))
-  except Exception as error:  # Whatever the job raised, or the loss of its machine.
+  except Exception as error:  # The job raised an error, or its machine was lost.
     return Done(index, None, error)
 
 

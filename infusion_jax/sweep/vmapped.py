@@ -248,7 +248,7 @@ def over_runs(
     mesh=mesh,
     in_specs=_specs(in_axes),
     out_specs=_specs(out_axes),
-    # What has no axis of runs is computed alike on every device.
+    # Every device computes alike what has no axis of runs.
     check_vma=False,
   )
 

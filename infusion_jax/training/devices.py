@@ -4,7 +4,7 @@ Every mini-batch is shared out along the mesh's one axis; parameters and everyth
 else of the state are on all devices alike. The compiled program is the one of a
 single device with a note where the batch lies: the compiler adds the sums over
 devices, so that a loss, a gradient or a batch statistic is that of the whole
-batch. No mesh is no note, and the very program of one device.
+batch. Without a mesh it marks nothing, and the program is that of one device.
 
 A data set is shared out, too: every device holds 1/D of the images, each host reads
 its own devices' part into them, and a mini-batch is brought together by a sum over

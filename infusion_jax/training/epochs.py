@@ -24,7 +24,7 @@ from infusion_jax.training.nonfinite import NonFiniteError
 from infusion_jax.training.state import Best, TrainState
 
 TIMING_FILE = "timing.jsonl"
-#: Fewer steps than these train little; a run is told so.
+#: A run of fewer steps gets a warning: it learns little.
 _FEW_STEPS = 100
 
 
@@ -65,7 +65,7 @@ class Training(abc.ABC):
     """Opens nothing yet; see `begin`."""
     self.folder = folder
     self.checkpoints = checkpoints
-    # A signal to one process stops all.
+    # A signal to one process stops all processes.
     self.asked = lambda: hosts.any_of(asked())
     self.per_epoch = per_epoch
     self.num_epochs = num_epochs

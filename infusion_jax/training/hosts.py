@@ -113,7 +113,7 @@ def on_first(action: Callable[[], T]) -> T | None:
   if is_first():
     try:
       result = action()
-    except Exception as caught:  # The others must hear of it, whatever it is.
+    except Exception as caught:  # The other processes must hear of any error.
       error = caught
   failed = any_of(error is not None)
   if error is not None:
@@ -127,7 +127,7 @@ def _gathered(value: bool | int | float) -> np.ndarray:
   """One number of each process, in their order."""
   if jax.process_count() == 1:
     return np.asarray([value])
-  # In 64 bits, which JAX does not have by default.
+  # Uses 64 bits, which JAX does not have by default.
   words = np.asarray(value, np.float64).reshape(1).view(np.uint32)
   words = np.ascontiguousarray(multihost_utils.process_allgather(words))
   return words.view(np.float64)[:, 0]

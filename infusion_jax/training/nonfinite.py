@@ -45,7 +45,7 @@ def explain(
   Returns:
     A subject with its verb: "the loss and the gradient of ... are not finite".
   """
-  # One device suffices, and it has all that goes wrong in its own numbers.
+  # One device suffices: it holds the whole batch and so all numbers.
   recipe = dataclasses.replace(recipe, mesh=None)
   batch, told = (
     None if rows is None else programs.batch_of(recipe, state, run, rows)
@@ -80,7 +80,7 @@ def _not_finite(found: dict[str, object]) -> list[str]:
     subjects.append(f"the gradient of {', '.join(wrong[:_MOST_NAMES])}{rest}")
   elif not np.isfinite(optax.tree.norm(found["gradient"])):
     subjects.append("the norm of the gradient")
-  # JAX sorts the names of what comes out of a compiled function.
+  # Restores the order: JAX sorts the names in a compiled function's result.
   named = [name for name in Terms._fields if name in found["terms"]]
   terms = [name for name in named if not np.isfinite(found["terms"][name]).all()]
   if terms:

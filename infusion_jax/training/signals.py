@@ -37,7 +37,7 @@ def asking() -> Iterator[Callable[[], bool]]:
 
   try:
     for number in _SIGNALS:
-      # Of `nohup`: the run goes on when its terminal is closed.
+      # Keeps `nohup`'s setting: the run goes on when its terminal closes.
       if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
         continue
       before[number] = signal.signal(number, handle)

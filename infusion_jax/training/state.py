@@ -179,7 +179,7 @@ def initial_state(
 
 
 def _copied(tree: PyTree) -> PyTree:
-  # Leaf by leaf and only what is there twice: whole states would be there twice.
+  # Copies single leaves: a copy of the whole state would double its memory.
   return jax.tree.map(jnp.copy, tree)
 
 

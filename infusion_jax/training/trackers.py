@@ -79,7 +79,7 @@ class WandB:
       self._run = wandb.init(
         dir=str(workdir), id=_wandb_id(workdir), resume="allow", config=config
       )
-    except Exception as error:  # Of the network, the login and the service alike.
+    except Exception as error:  # From network, login, service.
       told = textwrap.shorten(f"{type(error).__name__}: {error}", 160)
       raise UserError(
         f"--wandb: Weights & Biases do not begin a run ({told}); with"

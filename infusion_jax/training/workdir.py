@@ -119,7 +119,7 @@ def _check_same(workdir: pathlib.Path, stored: Config, config: Config) -> None:
   changed = differences(stored, config)
   free = dotted_keys("length", "notes", "place")
   if stored.train.decay != "constant":
-    # The length of the run decides every learning rate of it.
+    # With a decay, the length of the run decides every learning rate.
     free.remove("train.num_epochs")
   for key, (old, new) in changed.items():
     if key not in free:

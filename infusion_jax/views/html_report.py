@@ -31,7 +31,7 @@ _STYLE = "report.css"
 _GROUND = 90
 _LABELS = 20
 
-#: What a standard error over images leaves out, whatever the metric.
+#: The report's note on what a standard error over images leaves out.
 _ONE_RUN = (
   "± is the standard error over images. It says nothing of how far another seed of"
   " training would end from here."
@@ -285,7 +285,7 @@ def _with_error(row: Mapping[str, Any]) -> str:
   """The value, its error over images, and its deviation over repetitions."""
   parts = [documents.text_of(row["value"])]
   if row["standard_error"] is not None:
-    # No line ends before an error.
+    # Keeps a value and its error on one line.
     parts = [
       f"{parts[0]}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{row['standard_error']:.3g}"
     ]

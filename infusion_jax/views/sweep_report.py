@@ -22,7 +22,7 @@ _CURVES = "figure_a1.png"
 _CHANGES = "changes.png"
 _SAMPLES = "samples_*.png"
 
-#: What the standard errors of a sweep's test bounds leave out.
+#: The report's note on what the standard errors of test bounds leave out.
 _ONE_SEED = (
   "± is the standard error over test images. Runs of one seed tell schedules apart only"
   " where they differ by more than seeds do."

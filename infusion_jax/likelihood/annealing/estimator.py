@@ -39,7 +39,7 @@ from infusion_jax.likelihood.importance import LogMean, chain_keys, check_counts
 Array = jax.Array
 PyTree = Any
 
-# A larger rotation would turn back.
+# A larger rotation would turn the momentum back.
 LARGEST_ANGLE = 0.5 * math.pi
 
 

@@ -131,7 +131,7 @@ def move(
     0, num_leapfrog, lambda _, p: leapfrog(evaluate, p, beta, angle), old
   )
   gain = energy(old, beta) - energy(new, beta)
-  # A trajectory that left the floating-point numbers is rejected.
+  # Rejects a trajectory whose numbers are no longer finite.
   probability = jnp.where(jnp.isfinite(gain), jnp.exp(jnp.minimum(gain, 0.0)), 0.0)
   accepted = chance < probability
   turned = old._replace(momentum=-old.momentum)

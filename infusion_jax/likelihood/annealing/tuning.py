@@ -136,7 +136,7 @@ def _pilot(
     mean = probability.reshape(-1, num_chains).mean(1)
     slope = leg.after * state.point.gradient - state.point.position
     newest = jnp.square(slope).mean(0)
-    # Grown beyond the largest angle, it would only have to shrink again.
+    # Growth beyond the largest angle has no effect and would delay the way back.
     log_factor = jnp.minimum(
       log_factor + gain * (mean - wanted), jnp.log(LARGEST_ANGLE / leg.angle)
     )
