@@ -38,6 +38,8 @@ class Protocol:
     splits: parts that these samples are scored in.
     calibrate: training images that the model's variances are fitted to once more before
       a likelihood is measured (`likelihood.calibration`); 0: they stay as trained.
+    output_floor: the smallest variance of the last transition when a likelihood is
+      measured, instead of chain.variance_floor; 0: that one.
     samples: what a sample is to the Parzen, Inception and classifier scores: "means"
       of the last transition, as in the thesis, or "draws" from it.
     precision: of matrix products and convolutions: "highest" is full float32 on every
@@ -64,6 +66,7 @@ class Protocol:
   score_samples: int = 50_000
   splits: int = 10
   calibrate: int = 0
+  output_floor: float = 0.0
   samples: str = "means"
   precision: str = "highest"
   inception: str = ""
@@ -111,6 +114,7 @@ _MAY_BE_ZERO = {
   "num_steps",
   "sandwich",
   "calibrate",
+  "output_floor",
   "ais_gap",
 }
 

@@ -153,6 +153,10 @@ class Session:
   def markov(self) -> MarkovChain:
     """The model's chain, with fixed statistics and the rates of training."""
     markov = sampling.markov_chain(self.model.network, self.model.weights)
+    if floor := self.protocol.output_floor:
+      self.check_gaussian("output_floor")
+      trained = self.model.config.chain.variance_floor
+      markov = calibration.with_output_floor(markov, trained, floor)
     if not self.protocol.calibrate:
       return markov
     self.check_gaussian("calibrate")
@@ -219,10 +223,14 @@ class Session:
       **facts,
     )
 
-  def _calibrated(self) -> dict[str, int]:
+  def _calibrated(self) -> dict[str, float]:
     """What a protocol says of variances that are not as trained."""
-    count = self.protocol.calibrate
-    return {"variances_fitted_to_images": count} if count else {}
+    asked = self.protocol
+    said = {
+      "variances_fitted_to_images": asked.calibrate,
+      "output_floor": asked.output_floor,
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 class Parts:

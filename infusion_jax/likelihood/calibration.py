@@ -1,4 +1,6 @@
-"""Variances of a trained model, fitted once more in closed form.
+"""Variances of a trained model, changed without training.
+
+They are fitted once more in closed form, or the last of them get another floor.
 
 Given the states of infusion chains q, the best variance of a Gaussian N(mu, v) is the
 mean squared residual, E_q[(z - mu)^2] (the idea of Bao et al., Analytic-DPM, 2022). A
@@ -30,15 +32,17 @@ _SMALLEST, _LARGEST = 0.1, 10.0
 
 
 class ScaledSteps(NamedTuple):
-  """Steps with what their variances are multiplied by.
+  """Steps with what their variances are multiplied by, and what is added then.
 
   Attributes:
     steps: the transition's own rows, leaves [T, ...].
-    factors: [T, H, W, C].
+    factors: [T, H, W, C], or [T].
+    added: [T].
   """
 
   steps: PyTree
   factors: Array
+  added: Array
 
 
 def scale_variances(markov: MarkovChain, factors: Array) -> MarkovChain:
@@ -48,10 +52,29 @@ def scale_variances(markov: MarkovChain, factors: Array) -> MarkovChain:
     markov: the chain.
     factors: [T, H, W, C], positive, of p^(1) ... p^(T).
   """
+  return _changed(markov, jnp.asarray(factors), jnp.zeros(markov.num_steps))
+
+
+def with_output_floor(markov: MarkovChain, trained: float, floor: float) -> MarkovChain:
+  """The same model with another floor of the last transition's variance.
+
+  A Gaussian's floor limits what a pixel can give, 3.69 nats at 1e-4, and what it can
+  cost: a pixel that is far from its mean costs (x - mean)^2 / (2 floor).
+
+  Args:
+    markov: the chain.
+    trained: the floor it was trained with, `chain.variance_floor`.
+    floor: the floor to be, positive.
+  """
+  last = jnp.zeros(markov.num_steps).at[-1].set(floor - trained)
+  return _changed(markov, jnp.ones(markov.num_steps), last)
+
+
+def _changed(markov: MarkovChain, factors: Array, added: Array) -> MarkovChain:
   return dataclasses.replace(
     markov,
     transition=Partial(_scaled, markov.transition),
-    steps=ScaledSteps(markov.steps, jnp.asarray(factors)),
+    steps=ScaledSteps(markov.steps, factors, added),
   )
 
 
@@ -96,4 +119,4 @@ def _scaled(
   transition: Transition, step: ScaledSteps, z: Array, **label: Array
 ) -> tuple[Gaussian, PyTree]:
   p, report = transition(step.steps, z, **label)
-  return p._replace(variance=step.factors * p.variance), report
+  return p._replace(variance=step.factors * p.variance + step.added), report

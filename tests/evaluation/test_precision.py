@@ -124,3 +124,15 @@ def test_fitted_variances_are_another_question_and_say_so(model, tmp_path):
   assert fitted["protocol"]["variances_fitted_to_images"] == 20
   assert "20 images for the variances" in evaluation.in_words(fitted)
   assert fitted["value"] != plain["value"]
+
+
+def test_another_floor_of_the_variance_is_another_question_and_says_so(model, tmp_path):
+  trained = model.config.chain.variance_floor
+  (plain,) = session(model, tmp_path).measure("bound")
+  (lower,) = session(model, tmp_path, output_floor=trained / 5).measure("bound")
+  (same,) = session(model, tmp_path, output_floor=trained).measure("bound")
+  assert "output_floor" not in plain["asked"]
+  assert lower["protocol"]["output_floor"] == trained / 5
+  assert "floor of the variance 2e-05" in evaluation.in_words(lower)
+  assert lower["value"] != plain["value"]
+  assert same["value"] == pytest.approx(plain["value"], rel=1e-6)

@@ -77,6 +77,22 @@ def test_factors_of_one_change_nothing_and_others_multiply(key):
   np.testing.assert_allclose(other.variance, 4.0 * plain.variance, rtol=1e-6)
 
 
+def test_the_floor_of_the_last_variance_alone_changes(key):
+  toy = toys.linear_gaussian(3)
+  markov = toy.markov()
+
+  def variances(markov):
+    def record(visit):
+      return visit.after.variance
+
+    return chain.generate(key, markov, 2, record=record).trace
+
+  lower = calibration.with_output_floor(markov, 0.01, 0.004)
+  before, after = variances(markov), variances(lower)
+  np.testing.assert_array_equal(after[:-1], before[:-1])
+  np.testing.assert_allclose(before[-1] - after[-1], 0.006, atol=1e-6)
+
+
 def test_batches_do_not_matter(key, monkeypatch):
   toy = toys.linear_gaussian(2)
   x = toy.draw(jax.random.key(1), 50)
