@@ -98,7 +98,7 @@ class Transition(Protocol):
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=("transition", "steps", "infusion"),
-  meta_fields=("unroll", "levels"),
+  meta_fields=("unroll", "levels", "outliers"),
 )
 @dataclasses.dataclass(frozen=True)
 class MarkovChain:
@@ -113,6 +113,7 @@ class MarkovChain:
     unroll: steps per iteration of the compiled loop (True: all of them).
     levels: grey levels whose probabilities the last transition gives (see
       `gaussian.log_bin_density`); 0: it is a density.
+    outliers: share of x's pixels that are uniform noise (`gaussian.with_outliers`).
   """
 
   transition: Transition
@@ -120,6 +121,7 @@ class MarkovChain:
   infusion: Infusion
   unroll: int | bool = 1
   levels: int = 0
+  outliers: float = 0.0
 
   def __post_init__(self) -> None:
     # Wrapping a Partial again would hide its weights from JAX, as constants.
@@ -138,7 +140,8 @@ class MarkovChain:
 
   def log_output(self, x: Array, prediction: Gaussian) -> Array:
     """log p^(T)(x | z^(T-1)), [B] nats, of images x [B, H, W, C]."""
-    return gaussian.per_image(prediction.log_output(x, self.levels))
+    log_p = prediction.log_output(x, self.levels)
+    return gaussian.per_image(gaussian.with_outliers(log_p, x, self.outliers))
 
   def with_rates(self, rates: Array) -> "MarkovChain":
     """The same chain with the infusion rates [T] of another proposal."""
@@ -390,11 +393,8 @@ def extended(steps: PyTree, num_steps: int) -> PyTree:
   """`steps` for a chain of another length: step T is repeated, or the end cut.
 
   Args:
-    steps: every leaf [T, ...].
+    steps: every leaf [T, ...]; the result's are [num_steps, ...].
     num_steps: the chain's length (30 for a model trained with T = 15).
-
-  Returns:
-    The same tree with leaves [num_steps, ...].
   """
   index = jnp.minimum(jnp.arange(num_steps), length(steps) - 1)
   return jax.tree.map(lambda leaf: leaf[index], steps)

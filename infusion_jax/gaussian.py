@@ -168,6 +168,23 @@ def log_output(x: Array, p: Gaussian, levels: int) -> Array:
   return log_bin_density(x, p, levels) if levels else log_density(x, p)
 
 
+def with_outliers(log_p: Array, x: Array, share: float) -> Array:
+  """log[(1 - share) p(x) + share u(x)], u uniform on [0, 1], element by element.
+
+  An output that expects a few outliers: no pixel costs more than -log(share) nats,
+  however narrow p is. The same holds for `log_bin_density`, whose u is uniform, too.
+
+  Args:
+    log_p: log p(x) in nats, of the shape of `x`.
+    x: [..., H, W, C].
+    share: of the pixels that are uniform noise, in [0, 1); 0: `log_p` as it is.
+  """
+  if not share:
+    return log_p
+  inside = (x >= 0.0) & (x <= 1.0)
+  return log_mix(log_p, jnp.where(inside, 0.0, -jnp.inf).astype(log_p.dtype), share)
+
+
 def _log_between(low: Array, high: Array, width: Array) -> Array:
   """log of the standard normal's mass between two ends, `width` apart."""
   middle = 0.5 * (low + high)

@@ -40,6 +40,8 @@ class Protocol:
       a likelihood is measured (`likelihood.calibration`); 0: they stay as trained.
     output_floor: the smallest variance of the last transition when a likelihood is
       measured, instead of chain.variance_floor; 0: that one.
+    outliers: share of an image's pixels that a likelihood takes for uniform noise, so
+      that none costs more than -log(outliers) nats; 0: none.
     samples: what a sample is to the Parzen, Inception and classifier scores: "means"
       of the last transition, as in the thesis, or "draws" from it.
     precision: of matrix products and convolutions: "highest" is full float32 on every
@@ -67,6 +69,7 @@ class Protocol:
   splits: int = 10
   calibrate: int = 0
   output_floor: float = 0.0
+  outliers: float = 0.0
   samples: str = "means"
   precision: str = "highest"
   inception: str = ""
@@ -82,6 +85,8 @@ class Protocol:
         raise UserError(f"{field.name} is {value}; it must be at least {least}")
       if not value <= _MOST:
         raise UserError(f"{field.name} is {value}; it must be at most {_MOST}")
+    if not self.outliers < 1:
+      raise UserError(f"outliers is {self.outliers}; it must be less than 1")
     for name, allowed in CHOICES.items():
       if getattr(self, name) not in allowed:
         raise UserError(
@@ -115,6 +120,7 @@ _MAY_BE_ZERO = {
   "sandwich",
   "calibrate",
   "output_floor",
+  "outliers",
   "ais_gap",
 }
 

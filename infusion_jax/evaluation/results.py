@@ -87,7 +87,7 @@ class Report:
 
 def _asked(metric: str, protocol: Protocol, code: str) -> dict[str, Any]:
   asked = {"metric": metric, **dataclasses.asdict(protocol)}
-  for later in ("calibrate", "output_floor", "ais_gap"):
+  for later in ("calibrate", "output_floor", "outliers", "ais_gap"):
     if not asked[later]:
       # Measurements from before this setting existed remain valid.
       del asked[later]
@@ -249,6 +249,8 @@ def in_words(row: Mapping[str, Any]) -> str:
     facts.append(f"real images {details['real_images']:.2f}")
   if "output_floor" in protocol:
     facts.append(f"floor of the variance {protocol['output_floor']:g}")
+  if "outliers" in protocol:
+    facts.append(f"share of outliers {protocol['outliers']:g}")
   if "sigma" in protocol:
     facts.append(f"sigma {protocol['sigma']:.3g}")
   if "median_ess" in details:

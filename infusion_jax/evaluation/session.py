@@ -157,6 +157,9 @@ class Session:
       self.check_gaussian("output_floor")
       trained = self.model.config.chain.variance_floor
       markov = calibration.with_output_floor(markov, trained, floor)
+    if share := self.protocol.outliers:
+      self.check_gaussian("outliers")
+      markov = dataclasses.replace(markov, outliers=share)
     if not self.protocol.calibrate:
       return markov
     self.check_gaussian("calibrate")
@@ -229,6 +232,7 @@ class Session:
     said = {
       "variances_fitted_to_images": asked.calibrate,
       "output_floor": asked.output_floor,
+      "outliers": asked.outliers,
     }
     return {name: value for name, value in said.items() if value}
 

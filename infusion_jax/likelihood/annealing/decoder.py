@@ -8,9 +8,10 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from infusion_jax import chain, gaussian
+from infusion_jax import chain, gaussian, pixels, random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.gaussian import Gaussian
 
@@ -20,7 +21,7 @@ Array = jax.Array
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=("function",),
-  meta_fields=("noise_shape", "levels"),
+  meta_fields=("noise_shape", "levels", "outliers"),
 )
 @dataclasses.dataclass(frozen=True)
 class Decoder:
@@ -31,11 +32,13 @@ class Decoder:
       hands its weights over as arguments of a compiled program.
     noise_shape: of eps.
     levels: grey levels whose probabilities it gives; 0: it is a density.
+    outliers: share of x's pixels that are uniform noise (`gaussian.with_outliers`).
   """
 
   function: Partial
   noise_shape: tuple[int, ...]
   levels: int = 0
+  outliers: float = 0.0
 
   def decode(self, noise: Array) -> Gaussian:
     """p(. | eps) of noise [B, *noise_shape]."""
@@ -44,7 +47,16 @@ class Decoder:
   def log_likelihood(self, x: Array, noise: Array) -> Array:
     """log p(x | eps), [B] nats, of images x [B, H, W, C]."""
     log_p = gaussian.log_output(x, self.decode(noise), self.levels)
-    return gaussian.per_image(log_p)
+    return gaussian.per_image(gaussian.with_outliers(log_p, x, self.outliers))
+
+  def draw(self, keys: Array, noise: Array) -> Array:
+    """x ~ p(. | eps), [N, H, W, C], of noise [N, *noise_shape] and one key an image."""
+    x = gaussian.sample(keys, self.decode(noise))
+    if self.outliers:
+      chance = random.uniform(random.named(keys, "outlier"), x.shape)
+      replaced = random.uniform(random.named(keys, "uniform"), x.shape)
+      x = jnp.where(chance < self.outliers, replaced, x)
+    return pixels.of_levels(x, self.levels) if self.levels else x
 
 
 def decoder_of(model: MarkovChain | Decoder) -> Decoder:
@@ -52,7 +64,7 @@ def decoder_of(model: MarkovChain | Decoder) -> Decoder:
   if isinstance(model, Decoder):
     return model
   shape = (model.num_steps, *model.prior.mean.shape)
-  return Decoder(Partial(_decoded, model), shape, model.levels)
+  return Decoder(Partial(_decoded, model), shape, model.levels, model.outliers)
 
 
 def _decoded(markov: MarkovChain, noise: Array) -> Gaussian:

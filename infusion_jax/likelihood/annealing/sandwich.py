@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from infusion_jax import gaussian, pixels, random
+from infusion_jax import random
 from infusion_jax.chain import MarkovChain
 from infusion_jax.likelihood.annealing import estimator
 from infusion_jax.likelihood.annealing.decoder import Decoder, decoder_of
@@ -68,9 +68,7 @@ def simulate(
   decoder = decoder_of(model)
   shape = (keys.shape[0], *decoder.noise_shape)
   noise = random.normal(random.named(keys, "noise"), shape)
-  output = decoder.decode(noise)
-  x = gaussian.sample(random.named(keys, "output"), output)
-  return Simulated(pixels.of_levels(x, model.levels) if model.levels else x, noise)
+  return Simulated(decoder.draw(random.named(keys, "output"), noise), noise)
 
 
 def bounds(
