@@ -41,7 +41,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(bin)/pip install --quiet --editable ".[dev,docs,notebook]"
+	$(bin)/pip install --quiet --no-compile --editable ".[dev,docs,notebook]"
 	touch $@ $(VENV)/.installed
 
 clean:
