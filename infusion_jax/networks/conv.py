@@ -17,6 +17,7 @@ from infusion_jax.networks.condition import Modulation
 from infusion_jax.networks.heads import count, initializer, to_distribution
 from infusion_jax.networks.layers import Conv, TransposedConv
 from infusion_jax.networks.norm import StepBatchNorm
+from infusion_jax.networks.products import dense
 
 Array = jax.Array
 
@@ -37,7 +38,7 @@ class ConvNet(nn.Module):
       channels[-1] maps.
     variance_scale: beta of the variance head.
     variance_floor: epsilon of the variance head.
-    dtype: of the products; parameters, statistics and the Gaussian stay float32.
+    dtype: of the inputs of products; all else is float32.
     lowering: one of `layers.LOWERINGS`.
     num_classes: labels that a transition may be given; 0: none.
     bits: states are bits, and their logits the only head.
@@ -75,12 +76,8 @@ class ConvNet(nn.Module):
     scale = 2 ** len(self.channels)
     grid = (height // scale, width // scale, self.channels[0])
     h = self._encoded(z, train, label).reshape(batch, -1)
-    h = nn.Dense(
-      math.prod(grid),
-      use_bias=False,
-      dtype=self.dtype,
-      kernel_init=nn.initializers.glorot_uniform(),
-    )(h)
+    glorot = nn.initializers.glorot_uniform()
+    h = dense(math.prod(grid), self.dtype, use_bias=False, kernel_init=glorot)(h)
     h = self._activated(h, train, label).reshape(batch, *grid)
     for features in self.channels[1:]:
       h = self._doubling(features, use_bias=False)(h)
@@ -106,7 +103,7 @@ class ConvNet(nn.Module):
     return z
 
   def _activated(self, h: Array, train: bool, label: Array | None) -> Array:
-    h = StepBatchNorm(dtype=self.dtype, spread=self.spread)(h, train)
+    h = StepBatchNorm(spread=self.spread)(h, train)
     return nn.relu(Modulation(self.num_classes)(h, label))
 
   def _doubling(self, features: int, **options) -> TransposedConv:

@@ -19,6 +19,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from infusion_jax.networks.products import product
+
 Array = jax.Array
 
 #: How a convolution is computed: XLA's own, or as a product of matrices.
@@ -32,7 +34,13 @@ def default_lowering() -> str:
   return "matmul" if jax.default_backend() == "cpu" else "native"
 
 
-def conv(x: Array, kernel: Array, stride: int, lowering: str) -> Array:
+def conv(
+  x: Array,
+  kernel: Array,
+  stride: int,
+  lowering: str,
+  dtype: jnp.dtype = jnp.float32,
+) -> Array:
   """A convolution with "SAME" padding.
 
   Args:
@@ -40,22 +48,29 @@ def conv(x: Array, kernel: Array, stride: int, lowering: str) -> Array:
     kernel: [K, L, C, F].
     stride: in both directions.
     lowering: one of `LOWERINGS`.
+    dtype: of the inputs of products; XLA's own convolution rounds its result, too.
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), F].
   """
   if lowering == "native":
     return jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), "SAME", dimension_numbers=_DIMENSIONS
+      x.astype(dtype),
+      kernel.astype(dtype),
+      (stride, stride),
+      "SAME",
+      dimension_numbers=_DIMENSIONS,
     )
   pads = [
     _same_padding(size, taps, stride)
     for size, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True)
   ]
-  return _patches_product(x, kernel, stride, pads)
+  return _patches_product(x, kernel, stride, pads, dtype)
 
 
-def transposed_conv(x: Array, kernel: Array, lowering: str) -> Array:
+def transposed_conv(
+  x: Array, kernel: Array, lowering: str, dtype: jnp.dtype = jnp.float32
+) -> Array:
   """A transposed convolution of stride 2, "SAME": it doubles height and width.
 
   As a product of matrices it never meets the zeros between the pixels: each of
@@ -66,16 +81,21 @@ def transposed_conv(x: Array, kernel: Array, lowering: str) -> Array:
     x: [B, H, W, C].
     kernel: [K, K, C, F] with K at least 2.
     lowering: one of `LOWERINGS`.
+    dtype: see `conv`.
 
   Returns:
     [B, 2 H, 2 W, F].
   """
   if lowering == "native":
     return jax.lax.conv_transpose(
-      x, kernel, (2, 2), "SAME", dimension_numbers=_DIMENSIONS
+      x.astype(dtype),
+      kernel.astype(dtype),
+      (2, 2),
+      "SAME",
+      dimension_numbers=_DIMENSIONS,
     )
   phases, pad = _phases(kernel)
-  y = _patches_product(x, phases, 1, [pad, pad])
+  y = _patches_product(x, phases, 1, [pad, pad], dtype)
   batch, height, width, _ = y.shape
   y = y.reshape(batch, height, width, 2, 2, kernel.shape[-1])
   return y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, -1)
@@ -89,7 +109,7 @@ class Conv(nn.Module):
     kernel_size: K, square.
     stride: in both directions.
     use_bias: whether a bias is added.
-    dtype: of the product and the result; parameters stay float32.
+    dtype: of the inputs of products; parameters and result are float32.
     lowering: one of `LOWERINGS`.
     kernel_init: initializer of the kernel [K, K, C, F].
   """
@@ -105,7 +125,8 @@ class Conv(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), F]."""
-    function = functools.partial(conv, stride=self.stride, lowering=self.lowering)
+    options = {"lowering": self.lowering, "dtype": self.dtype}
+    function = functools.partial(conv, stride=self.stride, **options)
     return _apply(self, function, x)
 
 
@@ -122,7 +143,8 @@ class TransposedConv(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Maps [B, H, W, C] to [B, 2 H, 2 W, F]."""
-    return _apply(self, functools.partial(transposed_conv, lowering=self.lowering), x)
+    options = {"lowering": self.lowering, "dtype": self.dtype}
+    return _apply(self, functools.partial(transposed_conv, **options), x)
 
 
 def _apply(
@@ -130,18 +152,23 @@ def _apply(
 ) -> Array:
   shape = (layer.kernel_size, layer.kernel_size, x.shape[-1], layer.features)
   kernel = layer.param("kernel", layer.kernel_init, shape, jnp.float32)
-  y = function(x.astype(layer.dtype), kernel.astype(layer.dtype))
+  single = jnp.promote_types(layer.dtype, jnp.float32)
+  y = function(x.astype(single), kernel.astype(single)).astype(single)
   if layer.use_bias:
     bias = layer.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
-    y = y + bias.astype(layer.dtype)
+    y = y + bias.astype(single)
   return y
 
 
 def _patches_product(
-  x: Array, kernel: Array, stride: int, pads: list[tuple[int, int]]
+  x: Array,
+  kernel: Array,
+  stride: int,
+  pads: list[tuple[int, int]],
+  dtype: jnp.dtype,
 ) -> Array:
   """Gathers the window of every result pixel, and multiplies once."""
-  rows, columns, channels, features = kernel.shape
+  rows, columns, _, features = kernel.shape
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
   height = (x.shape[1] - rows) // stride + 1
   width = (x.shape[2] - columns) // stride + 1
@@ -151,7 +178,7 @@ def _patches_product(
     for j in range(columns)
   ]
   patches = windows[0] if len(windows) == 1 else jnp.concatenate(windows, -1)
-  return patches @ kernel.reshape(rows * columns * channels, features)
+  return product(patches, kernel.reshape(-1, features), dtype)
 
 
 def _same_padding(size: int, taps: int, stride: int) -> tuple[int, int]:

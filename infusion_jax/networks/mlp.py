@@ -11,6 +11,7 @@ from infusion_jax.gaussian import Distribution
 from infusion_jax.networks.condition import Modulation
 from infusion_jax.networks.heads import count, initializer, to_distribution
 from infusion_jax.networks.norm import StepBatchNorm
+from infusion_jax.networks.products import dense
 
 Array = jax.Array
 
@@ -22,7 +23,7 @@ class MLP(nn.Module):
     hidden_sizes: units of each hidden layer, (1200, 1200) in the thesis.
     variance_scale: beta of the variance head.
     variance_floor: epsilon of the variance head.
-    dtype: of the matrix products; parameters and the Gaussian stay float32.
+    dtype: of the inputs of products; all else is float32.
     num_classes: labels that a transition may be given; 0: none.
     bits: states are bits, and their logits the only head.
     spread: whether several devices share a batch, see `StepBatchNorm`.
@@ -55,17 +56,13 @@ class MLP(nn.Module):
     h = z.reshape(z.shape[0], -1)
     for size in self.hidden_sizes:
       # No bias: the batch norm that follows takes out any constant.
-      h = nn.Dense(
-        size,
-        use_bias=False,
-        dtype=self.dtype,
-        kernel_init=nn.initializers.glorot_uniform(),
-      )(h)
-      h = StepBatchNorm(dtype=self.dtype, spread=self.spread)(h, train)
+      glorot = nn.initializers.glorot_uniform()
+      h = dense(size, self.dtype, use_bias=False, kernel_init=glorot)(h)
+      h = StepBatchNorm(spread=self.spread)(h, train)
       h = nn.relu(Modulation(self.num_classes)(h, label))
     size = math.prod(z.shape[1:])
     # Both heads in one product: half the launches, the same arithmetic.
     size *= count(self.bits)
-    raw = nn.Dense(size, dtype=self.dtype, kernel_init=initializer(self.bits))(h)
+    raw = dense(size, self.dtype, kernel_init=initializer(self.bits))(h)
     scales = self.variance_scale, self.variance_floor
     return to_distribution(raw, self.bits, z.shape, *scales)

@@ -16,6 +16,7 @@ from infusion_jax.gaussian import Distribution
 from infusion_jax.networks.condition import LabelTable
 from infusion_jax.networks.heads import count, initializer, to_distribution
 from infusion_jax.networks.layers import Conv
+from infusion_jax.networks.products import dense
 
 Array = jax.Array
 
@@ -33,8 +34,7 @@ class UNet(nn.Module):
     groups: of the group norms; divides every number of channels.
     variance_scale: beta of the variance head.
     variance_floor: epsilon of the variance head.
-    dtype: of the products; parameters, group statistics and the Gaussian stay
-      float32.
+    dtype: of the inputs of products; all else is float32.
     lowering: one of `layers.LOWERINGS`.
     num_classes: labels that a transition may be given; 0: none.
     bits: states are bits, and their logits the only head.
@@ -80,17 +80,17 @@ class UNet(nn.Module):
         h = self._conv(features)(_doubled(h))
       h = jnp.concatenate([h, skips.pop()], -1)
       h = self._level(h, condition, features)
-    h = nn.silu(nn.GroupNorm(self.groups, dtype=self.dtype)(h))
+    h = nn.silu(nn.GroupNorm(self.groups, dtype=jnp.float32)(h))
     colors = count(self.bits) * z.shape[-1]
     raw = self._conv(colors, kernel_init=initializer(self.bits))(h)
     spread = self.variance_scale, self.variance_floor
     return to_distribution(raw, self.bits, z.shape, *spread)
 
   def _condition(self, time: Array, features: int, label: Array | None) -> Array:
-    h = nn.Dense(features, dtype=self.dtype)(waves(time, features)[None])
+    h = dense(features, self.dtype)(waves(time, features)[None])
     if self.num_classes:
       h = h + LabelTable(self.num_classes, features)(label).astype(h.dtype)
-    return nn.silu(nn.Dense(features, dtype=self.dtype)(nn.silu(h)))
+    return nn.silu(dense(features, self.dtype)(nn.silu(h)))
 
   def _level(self, h: Array, condition: Array, features: int) -> Array:
     for _ in range(self.blocks):
@@ -113,10 +113,10 @@ class _Block(nn.Module):
   def __call__(self, x: Array, condition: Array) -> Array:
     """Maps [B, H, W, C] and [1 or B, D] to [B, H, W, features]."""
     conv = {"dtype": self.dtype, "lowering": self.lowering}
-    h = nn.silu(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
+    h = nn.silu(nn.GroupNorm(self.groups, dtype=jnp.float32)(x))
     h = Conv(self.features, **conv)(h)
-    h = nn.GroupNorm(self.groups, dtype=self.dtype)(h)
-    modulation = nn.Dense(2 * self.features, dtype=self.dtype)(condition)
+    h = nn.GroupNorm(self.groups, dtype=jnp.float32)(h)
+    modulation = dense(2 * self.features, self.dtype)(condition)
     scale, shift = jnp.split(modulation[:, None, None], 2, axis=-1)
     h = nn.silu(h * (1 + scale) + shift)
     # The last convolution starts at 0, so that a new block passes its input on.
