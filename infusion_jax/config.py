@@ -110,7 +110,8 @@ class ModelConfig:
     name: "mlp", "conv", "unet", or a network of your own: "FILE.py:Class", a Flax
       module that returns a Gaussian (see docs/extending.md).
     hidden_sizes: units of the hidden layers ("mlp").
-    dtype: precision of the matrix products, "float32" or "bfloat16".
+    dtype: of the inputs of matrix products, "float32" or "bfloat16"; all else, and
+      their sums, are float32.
     channels: feature maps of the levels, the coarsest first ("conv", "unet").
     kernel_size: of the convolutions ("conv").
     encoder: what the dense layer sees, "flat" pixels or those that a small "conv"
