@@ -74,6 +74,9 @@ def train_step(batch_size: int = 128) -> Numbers:
     "first_step_seconds": compile_seconds,
     "bfloat16_step_seconds": times.median("ours_bfloat16") / peers.STEPS,
     "float32_over_bfloat16": times.ratio("ours", "ours_bfloat16"),
+    "fraction_of_own_matmuls_bfloat16": times.ratio(
+      "own_matmuls_bfloat16", "ours_bfloat16"
+    ),
   }
   for name in ("torch_eager", "torch_compile"):
     for ours, kind in (("ours", ""), ("ours_bfloat16", "_bfloat16")):
@@ -86,7 +89,11 @@ def train_step(batch_size: int = 128) -> Numbers:
 def _in_bfloat16(size: workloads.Size) -> dict[str, Callable[[], object]]:
   """The contestants whose products are in bfloat16: ours and, if there, PyTorch's."""
   half = workloads.Ours(dataclasses.replace(size, dtype="bfloat16"))
-  found = {"ours_bfloat16": lambda: half.train(peers.STEPS)}
+  products = workloads.own_matmuls(half.size)
+  found = {
+    "ours_bfloat16": lambda: half.train(peers.STEPS),
+    "own_matmuls_bfloat16": _repeated(products, peers.STEPS),
+  }
   if peers.installed():
     for name, compiled in (("torch_eager", False), ("torch_compile", True)):
       work = peers.train(size, compiled=compiled, autocast=True)

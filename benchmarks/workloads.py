@@ -17,6 +17,7 @@ from infusion_jax.config import (
   TrainConfig,
 )
 from infusion_jax.datasets import Dataset
+from infusion_jax.networks.products import product
 from infusion_jax.sampling import Weights
 from infusion_jax.training import programs
 from infusion_jax.training.state import (
@@ -152,8 +153,8 @@ def made_up(size: Size, count: int) -> Dataset:
 def ceiling(side: int = 2048) -> tuple[Callable[[], object], int]:
   """A product of two large square matrices, and its FLOPs."""
   a = jax.random.normal(jax.random.key(0), (side, side))
-  product = jax.jit(jnp.matmul)
-  return lambda: jax.block_until_ready(product(a, a)), 2 * side**3
+  square = jax.jit(jnp.matmul)
+  return lambda: jax.block_until_ready(square(a, a)), 2 * side**3
 
 
 def own_matmuls(size: Size, summed: bool = False) -> Callable[[], object]:
@@ -175,23 +176,31 @@ def own_matmuls(size: Size, summed: bool = False) -> Callable[[], object]:
     for key, shape in zip(keys, size.layers, strict=True)
   ]
   z = jax.random.normal(jax.random.key(1), (size.batch_size, size.pixels))
-  run = jax.jit(functools.partial(_products, size.num_steps, summed))
+  layer = functools.partial(product, dtype=jnp.dtype(size.dtype))
+  run = jax.jit(functools.partial(_products, layer, size.num_steps, summed))
   return lambda: jax.block_until_ready(run(z, matrices))
 
 
-def _products(num_steps: int, summed: bool, z: Array, matrices: list[Array]) -> object:
+def _products(
+  layer: Callable[[Array, Array], Array],
+  num_steps: int,
+  summed: bool,
+  z: Array,
+  matrices: list[Array],
+) -> object:
   def body(carry: tuple, _: None) -> tuple[tuple, None]:
     z, totals = carry
-    inputs = [z]
-    for matrix in matrices:
-      inputs.append(inputs[-1] @ matrix)
-    gradient, found = inputs[-1], []
-    for index in reversed(range(len(matrices))):
-      product = inputs[index].T @ gradient
-      found.append(totals[index] + product if summed else product)
-      if index:
-        gradient = gradient @ matrices[index].T
-    return (inputs[-1][:, : z.shape[1]], found[::-1]), None
+    # The state is held constant: no gradient in it.
+    h, pull = jax.vjp(functools.partial(layer, z), matrices[0])
+    pulls = [pull]
+    for matrix in matrices[1:]:
+      h, pull = jax.vjp(layer, h, matrix)
+      pulls.append(pull)
+    gradient, found = [h], []
+    for total, pull in zip(reversed(totals), reversed(pulls), strict=True):
+      *gradient, of_matrix = pull(*gradient)
+      found.append(total + of_matrix if summed else of_matrix)
+    return (h[:, : z.shape[1]], found[::-1]), None
 
   zeros = [jnp.zeros_like(matrix) for matrix in matrices]
   return jax.lax.scan(body, (z, zeros), None, length=num_steps)[0]
