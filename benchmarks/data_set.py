@@ -93,7 +93,7 @@ def write(folder: pathlib.Path, count: int) -> None:
   open_memmap = np.lib.format.open_memmap
   train = open_memmap(folder / "train.npy", "w+", np.uint8, (count, *SHAPE))
   for number, first in enumerate(range(0, count, len(part))):
-    train[first : first + len(part)] = (part + np.uint8(number))[: count - first]
+    train[first : first + len(part)] = (part + np.uint8(number % 256))[: count - first]
   np.save(folder / "validation.npy", part[:2])
   np.save(folder / "test.npy", part[:2])
 
