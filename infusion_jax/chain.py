@@ -33,6 +33,7 @@ from jax.tree_util import Partial
 
 from infusion_jax import gaussian, random
 from infusion_jax.gaussian import Distribution, Draw, Gaussian
+from infusion_jax.states.infusion import MIXTURE, Infusion, Proposal
 
 Array = jax.Array
 PyTree = Any
@@ -51,20 +52,6 @@ class Parameters(NamedTuple):
 
   shared: PyTree
   per_step: PyTree
-
-
-class Infusion(NamedTuple):
-  """What turns an image into an infusion chain, besides the transition.
-
-  Attributes:
-    prior: p^(0) over [H, W, C]; its type is that of all states.
-    rates: alpha^(0) ... alpha^(T-1), [T].
-    target_variance: variance of the narrow Gaussian around the image, scalar.
-  """
-
-  prior: Distribution
-  rates: Array
-  target_variance: Array | float
 
 
 class Step(NamedTuple):
@@ -108,8 +95,7 @@ class MarkovChain:
     transition: the operator with its weights. What a plain function closes over
       becomes constants of a compiled program; a `Partial` hands it over as arguments.
     steps: what differs from step to step, every leaf [T, ...].
-    infusion: prior, target variance, and the rates of the infusion chain: those of
-      training, or of another proposal q.
+    infusion: prior and proposal q; the rates are those of training, or others.
     unroll: steps per iteration of the compiled loop (True: all of them).
     levels: grey levels whose probabilities the last transition gives (see
       `gaussian.log_bin_density`); 0: it is a density.
@@ -144,7 +130,7 @@ class MarkovChain:
     return gaussian.per_image(gaussian.with_outliers(log_p, x, self.outliers))
 
   def with_rates(self, rates: Array) -> "MarkovChain":
-    """The same chain with the infusion rates [T] of another proposal."""
+    """The same chain with other infusion rates, [T] or [T, H, W, 1]."""
     infusion = self.infusion._replace(rates=jnp.asarray(rates))
     return dataclasses.replace(self, infusion=infusion)
 
@@ -251,7 +237,7 @@ def infuse(key: Array, markov: MarkovChain, x: Array, **options: Any) -> Result:
     The result of `run`; its prediction is p^(T)(. | z~^(T-1)).
   """
   inputs = random.steps(key, markov.num_steps), markov.infusion.rates
-  draw = infusing(x, markov.infusion.target_variance)
+  draw = infusing(x, markov.infusion.target_variance, markov.infusion.proposal)
   return _run(inputs, markov, x.shape[0], draw, **options)
 
 
@@ -319,7 +305,9 @@ def from_noise(noise: Array, p: Gaussian) -> Draw:
   return Draw(p.mean + jnp.sqrt(p.variance) * noise, None)
 
 
-def infusing(target: Array, target_variance: float) -> Drawer:
+def infusing(
+  target: Array, target_variance: float, proposal: Proposal = MIXTURE
+) -> Drawer:
   """The infusion chain's draw: z ~ (1 - rate) p + rate N(target, variance).
 
   Its inputs are key and rate; the rate may be traced.
@@ -327,11 +315,12 @@ def infusing(target: Array, target_variance: float) -> Drawer:
   Args:
     target: x, [B, H, W, C].
     target_variance: variance of the narrow Gaussian around x (1e-4).
+    proposal: another q in the place of this mixture.
   """
 
   def draw(inputs: tuple[Array, Array], p: Distribution) -> Draw:
     key, rate = inputs
-    return p.mixture_draw(key, target, rate, target_variance)
+    return proposal.draw(key, p, target, rate, target_variance)
 
   return draw
 

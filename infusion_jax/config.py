@@ -6,6 +6,7 @@ nested mapping (`from_dict`) and leave as one (`to_dict`).
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 import typing
@@ -14,6 +15,7 @@ from typing import Any
 
 from infusion_jax import objectives
 from infusion_jax.errors import UserError
+from infusion_jax.states.infusion import PROPOSALS
 
 #: `chain.states` of bits.
 BITS = "bernoulli"
@@ -165,8 +167,9 @@ class ChainConfig:
     target_variance: variance of the narrow Gaussian around the target.
     prior_floor: added to the variances of the prior.
     states: "gaussian", or "bernoulli" for data of bits, trained by denoising.
-    unroll: steps per iteration of the compiled loop; 0: one. What is chosen by the
-      device is how convolutions are computed, see `networks.layers`.
+    infusion: q, the "mixture" of p and the target, or their "interpolation", whose
+      mean lies between both and whose variance is p's (`states.infusion`).
+    unroll: steps per iteration of the compiled loop; 0: one.
   """
 
   num_steps: int = 15
@@ -180,9 +183,11 @@ class ChainConfig:
   prior_floor: float = _key(1e-5, "numbers")
   unroll: int = 0
   states: str = _later("gaussian")
+  infusion: str = _later("mixture")
 
   def __post_init__(self) -> None:
     _one_of("chain.states", self.states, ("gaussian", BITS))
+    _one_of("chain.infusion", self.infusion, tuple(PROPOSALS))
     _in_range("chain.num_steps", self.num_steps, 1, 10_000)
     _in_range("chain.unroll", self.unroll, 0, 10_000)
     _in_range("chain.alpha0", self.alpha0, 0.0, 1.0)
@@ -211,6 +216,8 @@ class TrainConfig:
     num_chains: of importance_weighted: infusion chains an image.
     score_free: of all but denoising: the gradient without the score of q, whose mean
       is 0; of importance_weighted: the doubly reparametrized one.
+    learn_rates: "none"; or one infusion rate a "step", or a step and "pixel", moves by
+      the bound's gradient from where `chain` puts it (at least 0.001 from 0 and 1).
     likelihood: "density" of dequantized images, or "discrete": the probability of
       their grey levels (`gaussian.log_bin_density`), which no variance floor bounds.
     batch_size: images per step.
@@ -229,8 +236,7 @@ class TrainConfig:
     checkpoint_every: epochs between checkpoints.
     keep_every: epochs between checkpoints that are kept for good; 0: none.
     preview_every: epochs between pictures; 0: only at the end.
-    parzen_every: epochs between Parzen estimates of the validation images, as in
-      figure 3.3; 0: none.
+    parzen_every: epochs between Parzen estimates (figure 3.3); 0: none.
     parzen_samples: samples of the model such an estimate is made from.
   """
 
@@ -258,6 +264,7 @@ class TrainConfig:
   score_free: bool = _later(False)
   method: str = _later("infusion")
   label_dropout: float = _later(0.1)
+  learn_rates: str = _later("none")
 
   def __post_init__(self) -> None:
     _one_of("train.objective", self.objective, tuple(objectives.CRITERIA))
@@ -267,6 +274,7 @@ class TrainConfig:
     _in_range("train.num_chains", self.num_chains, 1, 10_000)
     _in_range("train.label_dropout", self.label_dropout, 0.0, 1.0)
     _one_of("train.likelihood", self.likelihood, ("density", "discrete"))
+    _one_of("train.learn_rates", self.learn_rates, ("none", "step", "pixel"))
     _one_of("train.decay", self.decay, ("constant", "cosine"))
     # Batch norm needs at least two images to estimate a variance.
     _in_range("train.batch_size", self.batch_size, 2, 1_000_000)
@@ -302,7 +310,7 @@ class Config:
 
   def to_dict(self) -> dict[str, Any]:
     """The same as nested dictionaries and lists, ready for JSON."""
-    return _plain(dataclasses.asdict(self))
+    return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
 def dotted_keys(*affects: str) -> list[str]:
@@ -393,9 +401,3 @@ _ALLOWED = {
   str: "a string",
   bool: "True or False",
 }
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, dict):
-    return {key: _plain(item) for key, item in value.items()}
-  return list(value) if isinstance(value, tuple) else value

@@ -85,7 +85,7 @@ def denoising(
     unroll: of the `MarkovChain`, as is `levels`.
     levels: 0: densities; else probabilities of so many grey levels.
   """
-  num_steps = len(infusion.rates)
+  num_steps, infusion = len(infusion.rates), infusion.learned(parameters.per_step)
   weights = schedules.loss_weights(num_steps) if weights is None else weights
 
   def step_loss(
@@ -165,6 +165,7 @@ def _chain_of(
   operator: Operator, parameters: Parameters, infusion: Infusion, *options: Any
 ) -> MarkovChain:
   """The chain of an operator with these parameters; `options` are unroll, levels."""
+  infusion = infusion.learned(parameters.per_step)
   steps = Step(parameters.per_step, jnp.arange(len(infusion.rates)))
   return MarkovChain(Partial(operator, parameters.shared), steps, infusion, *options)
 
@@ -321,7 +322,8 @@ def _terms_of_states(
   def ratio(state: Array, before: Distribution, rate: Array) -> Array:
     return _log_ratio(state, before, rate, x, markov.infusion, score_free)
 
-  ratios = jax.vmap(ratio)(states, before, markov.infusion.rates)
+  rates = jax.lax.stop_gradient(markov.infusion.rates)
+  ratios = jax.vmap(ratio)(states, before, rates)
   prediction = jax.tree.map(lambda leaf: leaf[-1], after)
   return _terms(ratios, markov.log_output(x, prediction))
 
@@ -387,9 +389,9 @@ def log_ratio(
 def _log_ratio(
   z: Array, p: Distribution, rate: Array, x: Array, infusion: Infusion, score_free: bool
 ) -> Array:
-  proposal = jax.lax.stop_gradient(p) if score_free else p
-  log_p = p.log_density(z)
-  log_q = proposal.mixture_log_density(z, x, rate, infusion.target_variance)
+  held = jax.lax.stop_gradient((p, rate)) if score_free else (p, rate)
+  log_p, (start, rate) = p.log_density(z), held
+  log_q = infusion.proposal.log_density(z, start, x, rate, infusion.target_variance)
   return gaussian.per_image(log_p) - gaussian.per_image(log_q)
 
 

@@ -132,7 +132,7 @@ def importance(session: Session) -> list[Measurement]:
 def tuned_importance(session: Session) -> list[Measurement]:
   """The same with the proposal's rates chosen on validation."""
   rates = likelihood.proposal_grid(session.model.network.num_steps, _ALPHA0, _OMEGA)
-  trained = np.asarray(session.infusion.rates)[None]
+  trained = _of_steps(session.infusion.rates)[None]
   with session.bar(len(rates) + 1, "proposal", "schedule") as reached:
     table = likelihood.tune_proposal(
       session.key("proposal"),
@@ -179,11 +179,17 @@ def chains_protocol(session: Session, rates: Any = None) -> dict[str, Any]:
     session.images,
     num_chains=session.protocol.num_chains,
     repetitions=session.protocol.repetitions,
-    proposal_rates=[round(float(rate), 6) for rate in rates],
+    proposal_rates=[round(float(rate), 6) for rate in _of_steps(rates)],
     dequantization=session.dequantization,
     batch_statistics=session.model.about.get("statistics"),
     **({"label": "each image's own"} if session.model.num_classes else {}),
   )
+
+
+def _of_steps(rates: Any) -> np.ndarray:
+  """Rates [T], the means over pixels of those that are [T, H, W, 1]."""
+  rates = np.asarray(rates)
+  return rates.reshape(len(rates), -1).mean(1)
 
 
 def bits(session: Session, nats: np.ndarray) -> dict[str, Any]:

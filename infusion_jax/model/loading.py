@@ -97,7 +97,7 @@ def _made(
   kind = PeerModel if isinstance(network, PeerNetwork) else Model
   return kind(
     network=network,
-    weights=jax.tree.map(jnp.asarray, stored.from_tree(tree)),
+    weights=jax.tree.map(jnp.asarray, stored.from_tree(tree, network)),
     config=config,
     levels=levels,
     about=about,

@@ -18,6 +18,7 @@ from infusion_jax.networks.mlp import MLP
 from infusion_jax.networks.network import Network
 from infusion_jax.networks.unet import UNet
 from infusion_jax.states.bernoulli import Bernoulli
+from infusion_jax.states.infusion import PROPOSALS
 
 #: Distributions of states by `chain.states`.
 DISTRIBUTIONS = {"gaussian": Gaussian, BITS: Bernoulli}
@@ -149,4 +150,5 @@ def build(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> Ne
     chain.num_steps,
     model.num_classes,
     DISTRIBUTIONS[chain.states],
+    PROPOSALS[chain.infusion],
   )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from infusion_jax.chain import Parameters, Step
 from infusion_jax.gaussian import Distribution, Gaussian
 from infusion_jax.networks.norm import STATISTICS, STEP
+from infusion_jax.states.infusion import MIXTURE, RATES, Proposal
 
 Array = jax.Array
 PyTree = Any
@@ -33,6 +34,9 @@ class Network:
     num_classes: K; labels are 0 ... K - 1, and K is that of no label. 0: there are
       no labels.
     distribution: what the module returns, `Gaussian` or `Bernoulli`.
+    proposal: q of the infusion chains it is trained with.
+    learn_rates: whether what moves the infusion rates (`Infusion.learned`) is among
+      the steps' own parameters: "none", "step" (one each) or "pixel".
   """
 
   module: nn.Module
@@ -40,6 +44,8 @@ class Network:
   num_steps: int
   num_classes: int = 0
   distribution: type[NamedTuple] = Gaussian
+  proposal: Proposal = MIXTURE
+  learn_rates: str = "none"
 
   def of_states(self, value: Any) -> Distribution:
     """The distribution of states with a value in the place of every array."""
@@ -55,10 +61,18 @@ class Network:
       return self.module.init(key, z, jnp.zeros(()), False, *self._told(None))
 
     variables = draw(key)
+    per_step = self._repeat(variables.get(STEP, {})) | self.moved_rates()
     return (
-      Parameters(variables.get("params", {}), self._repeat(variables.get(STEP, {}))),
+      Parameters(variables.get("params", {}), per_step),
       self._repeat(variables.get(STATISTICS, {})),
     )
+
+  def moved_rates(self) -> dict[str, Array]:
+    """The steps' entry `RATES`, 0: training begins with the rates it is given."""
+    if self.learn_rates == "none":
+      return {}
+    pixels = (*self.image_shape[:2], 1) if self.learn_rates == "pixel" else ()
+    return {RATES: jnp.zeros((self.num_steps, *pixels))}
 
   def spread(self) -> "Network":
     """The same for batches that several devices share; equal up to rounding."""

@@ -3,6 +3,8 @@
 One file a method; `METHODS` names them all. To add one, write its `Peer` and its line.
 """
 
+import dataclasses
+
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.networks import Network, build
@@ -71,7 +73,8 @@ def network_of(
   """
   method = config.train.method
   if method == OURS:
-    return build(config.model, config.chain, image_shape)
+    network = build(config.model, config.chain, image_shape)
+    return dataclasses.replace(network, learn_rates=config.train.learn_rates)
   if method not in METHODS:
     allowed = ", ".join([OURS, *METHODS])
     raise UserError(f"train.method is {method!r}; allowed are {allowed}")

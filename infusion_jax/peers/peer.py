@@ -19,6 +19,7 @@ from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.objectives import Criterion
 from infusion_jax.sampling import Weights
+from infusion_jax.states.infusion import MIXTURE, Proposal
 
 Array = jax.Array
 PyTree = Any
@@ -134,12 +135,14 @@ class PeerNetwork:
     num_steps: of the configuration's chain, which a peer does not use.
     num_classes: peers know no labels.
     distribution: of the prior that is stored beside the weights.
+    proposal: a peer has none; what is stored names this one.
   """
 
   peer: Peer
   num_steps: int
   num_classes: int = 0
   distribution: type[Gaussian] = Gaussian
+  proposal: Proposal = MIXTURE
 
   @property
   def image_shape(self) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """Weights as the `model` item of a checkpoint: all that sampling needs, and no more."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from infusion_jax.gaussian import Distribution, Gaussian
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
 from infusion_jax.states.bernoulli import Bernoulli
+from infusion_jax.states.infusion import RATES
 from infusion_jax.storage.checkpoints import Checkpoints, newest_intact
 
 PyTree = Any
@@ -34,12 +36,13 @@ def tree_of(weights: Weights) -> dict[str, PyTree]:
   }
 
 
-def from_tree(tree: dict[str, PyTree]) -> Weights:
+def from_tree(tree: dict[str, PyTree], network: Network) -> Weights:
   """The inverse of `tree_of`; weights that were stored as float16 become float32."""
+  arrays = _prior(tree["prior"]), tree["rates"], tree["target_variance"]
   return Weights(
     Parameters(_cast(tree["shared"], "float16", "float32"), tree["per_step"]),
     tree["statistics"],
-    Infusion(_prior(tree["prior"]), tree["rates"], tree["target_variance"]),
+    Infusion(*arrays, network.proposal),
   )
 
 
@@ -83,7 +86,8 @@ def like(network: Network, about: Mapping[str, Any] | None = None) -> dict[str, 
     parameters, statistics = network.init(jax.random.key(0))
     pixel = jnp.zeros(network.image_shape)
     prior = network.of_states(pixel)
-    infusion = Infusion(prior, jnp.zeros(network.num_steps), 0.0)
+    rates = parameters.per_step.get(RATES, jnp.zeros(network.num_steps))
+    infusion = Infusion(prior, rates, 0.0)
     item = tree_of(Weights(parameters, statistics, infusion))
     return {**item, "shared": _cast(item["shared"], "float32", dtype)}
 
@@ -97,8 +101,29 @@ def _cast(tree: PyTree, old: str, new: str) -> PyTree:
   )
 
 
+def _as_trained(network: Network, about: Mapping[str, Any]) -> Network:
+  """The network with the learned rates of another run's description."""
+  if not isinstance(network, Network):
+    return network
+  train = about.get("config", {}).get("train", {})
+  return dataclasses.replace(network, learn_rates=train.get("learn_rates", "none"))
+
+
+def _with_rates(weights: Weights, network: Network) -> Weights:
+  """Weights with the entry `RATES` that a network has, if it has one."""
+  shared, per_step = weights.parameters
+  fresh = network.moved_rates() if isinstance(network, Network) else {}
+  shapes = [jnp.shape(tree[RATES]) for tree in (fresh, per_step) if RATES in tree]
+  if len(shapes) != 2 or shapes[0] != shapes[1]:
+    others = {name: leaf for name, leaf in per_step.items() if name != RATES}
+    per_step = others | fresh
+  return weights._replace(parameters=Parameters(shared, per_step))
+
+
 def of_run(workdir: str, network: Network) -> Weights:
   """The best weights of another run, to start from.
+
+  Where one of the two learns other rates than the other, or none, they start anew.
 
   Raises:
     UserError: there is no checkpoint, or it is of another network.
@@ -111,11 +136,12 @@ def of_run(workdir: str, network: Network) -> Weights:
     )
 
   def read(step: int) -> PyTree:
-    return checkpoints.model(step, like(network, checkpoints.about(step)))
+    about = checkpoints.about(step)
+    return checkpoints.model(step, like(_as_trained(network, about), about))
 
   try:
     _, tree, _ = newest_intact(steps, read)
-    return from_tree(tree)
+    return _with_rates(from_tree(tree, network), network)
   except UserError as error:
     raise UserError(f"train.init_from is {workdir!r}; {error}") from error
   finally:

@@ -251,11 +251,9 @@ class _Group(epochs.Training):
       if result.best_bound is None:
         continue
       config = self.group.configs[index]
-      weights = Weights(
-        vmapped.row(parameters, index),
-        vmapped.row(statistics, index),
-        make_infusion(config.chain, self.dataset),
-      )
+      own = vmapped.row(parameters, index)
+      infusion = make_infusion(config.chain, self.dataset).learned(own.per_step)
+      weights = Weights(own, vmapped.row(statistics, index), infusion)
       self._export_run(config, result, weights)
     return results
 

@@ -215,7 +215,8 @@ class StackedProgram:
 
 
 def _run_structure(network: Network) -> jax.tree_util.PyTreeDef:
-  return jax.tree.structure(Run(0, Infusion(network.of_states(0), 0, 0), 0, 0))
+  infusion = Infusion(network.of_states(0), 0, 0, network.proposal)
+  return jax.tree.structure(Run(0, infusion, 0, 0))
 
 
 def over_runs(

@@ -3,7 +3,7 @@
 import numpy as np
 from jax.sharding import Mesh
 
-from infusion_jax import pixels
+from infusion_jax import objectives, pixels
 from infusion_jax.config import BITS, Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
@@ -22,6 +22,7 @@ def check_fits(config: Config, dataset: Dataset) -> None:
       f" {dataset.name} has only {len(dataset.train)} images"
     )
   _check_states(config, dataset)
+  _check_proposal(config)
   check(config, dataset)
 
 
@@ -55,6 +56,30 @@ def _check_states(config: Config, dataset: Dataset) -> None:
     raise UserError(
       f"train.method is {train.method!r}; labels (model.num_classes) and bits"
       f" (chain.states = {BITS!r}) are for 'infusion' alone"
+    )
+
+
+def _check_proposal(config: Config) -> None:
+  """Raises UserError where q is none that the states know or the criterion teaches."""
+  kind, train = config.chain.infusion, config.train
+  learned, objective = train.learn_rates, train.objective
+  if kind != "mixture" and config.chain.states == BITS:
+    raise UserError(
+      f"chain.infusion is {kind!r}; bits (chain.states = {BITS!r}) take 'mixture', the"
+      " same for them"
+    )
+  if learned == "none":
+    return
+  if kind != "interpolation":
+    raise UserError(
+      f"train.learn_rates is {learned!r}; it needs chain.infusion = 'interpolation', as"
+      f" no gradient flows through the choice of a pixel in a {kind!r}"
+    )
+  if train.method != "infusion" or objective not in objectives.THROUGH_TIME:
+    raise UserError(
+      f"train.learn_rates is {learned!r} and train.objective {objective!r}; a gradient"
+      f" of the rates comes from {', '.join(objectives.THROUGH_TIME)} (train.method ="
+      " 'infusion') alone"
     )
 
 

@@ -303,7 +303,8 @@ class _SingleRun(epochs.Training):
       # The running statistics are those of the weights that are trained.
       statistics = self._population_statistics(state.average)
     self.log.doing("Parzen")
-    current = Weights(state.current, statistics, self.run.infusion)
+    infusion = self.run.infusion.learned(state.current.per_step)
+    current = Weights(state.current, statistics, infusion)
     weights, key = self._local((current, self.run.key))
     network, count = self.recipe.network, self.config.train.parzen_samples
 
@@ -316,10 +317,11 @@ class _SingleRun(epochs.Training):
 
   def _best_weights(self, state: TrainState, population: bool) -> Weights:
     """The best parameters with running statistics, or with the training set's."""
-    statistics = state.best.statistics
+    parameters, statistics = state.best.parameters, state.best.statistics
     if population:
-      statistics = self._population_statistics(state.best.parameters)
-    return Weights(state.best.parameters, statistics, self.run.infusion)
+      statistics = self._population_statistics(parameters)
+    infusion = self.run.infusion.learned(parameters.per_step)
+    return Weights(parameters, statistics, infusion)
 
   def _population_statistics(self, parameters: Parameters) -> PyTree:
     self.log.doing("batch statistics")

@@ -355,6 +355,7 @@ def infused_bound(
 ) -> tuple[Terms, PyTree]:
   """The bound of one mini-batch under its own statistics, and those."""
   steps = recipe.network.steps(parameters.per_step)
+  infusion = infusion.learned(parameters.per_step)
   transition = Partial(recipe.network.train, parameters.shared, label=labels)
   markov = MarkovChain(transition, steps, infusion, recipe.unroll, recipe.output_levels)
   return objectives.bound(key, markov, x)

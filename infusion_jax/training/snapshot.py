@@ -23,7 +23,8 @@ def restore(
   """The state saved at a step, bit for bit."""
   state = jax.eval_shape(lambda: initial_state(recipe, run.key))
   training = checkpoints.training(step, training_tree(state))
-  model = weights.from_tree(checkpoints.model(step, weights.like(recipe.network)))
+  tree = checkpoints.model(step, weights.like(recipe.network))
+  model = weights.from_tree(tree, recipe.network)
   restored = TrainState(**training)
   best = restored.best._replace(parameters=model.parameters)
   return jax.tree.map(jnp.array, restored._replace(best=best))

@@ -17,6 +17,7 @@ from infusion_jax.gaussian import Distribution
 from infusion_jax.networks import Network
 from infusion_jax.peers import Peer, PeerNetwork
 from infusion_jax.states import bernoulli
+from infusion_jax.states.infusion import PROPOSALS
 
 Array = jax.Array
 PyTree = Any
@@ -222,7 +223,7 @@ def make_run(config: Config, dataset: Dataset) -> Run:
 
 
 def make_infusion(config: ChainConfig, dataset: Dataset) -> Infusion:
-  """Prior of the training set, rates and target variance.
+  """Prior of the training set, rates, target variance and proposal.
 
   Raises:
     UserError: a rate outside [0, 1].
@@ -231,6 +232,7 @@ def make_infusion(config: ChainConfig, dataset: Dataset) -> Infusion:
     _prior(dataset, config.prior_floor),
     jnp.asarray(make_rates(config)),
     jnp.asarray(config.target_variance, jnp.float32),
+    PROPOSALS[config.infusion],
   )
 
 

@@ -16,6 +16,7 @@ from infusion_jax.drawing import clouds
 from infusion_jax.errors import UserError
 from infusion_jax.model import Model
 from infusion_jax.networks import MLP, StepBatchNorm
+from infusion_jax.states.infusion import MIXTURE
 from infusion_jax.views import documents
 
 _SCRIPTS = ("noise.js", "chain.js", "canvas.js", "page.js")
@@ -72,6 +73,11 @@ def payload(model: Model) -> tuple[dict[str, Any], bytes]:
     raise UserError(
       f"model.name is {model.config.model.name!r}; a page runs networks 'mlp' alone"
     )
+  infusion = model.weights.infusion
+  if infusion.proposal != MIXTURE:
+    raise UserError(
+      f"chain.infusion is {model.config.chain.infusion!r}; a page draws 'mixture' alone"
+    )
   arrays = {name: np.asarray(a, np.float32) for name, a in _arrays(model).items()}
   description = {
     "name": model.config.data.name,
@@ -80,8 +86,8 @@ def payload(model: Model) -> tuple[dict[str, Any], bytes]:
     "numLayers": len(module.hidden_sizes),
     "varianceScale": module.variance_scale,
     "varianceFloor": module.variance_floor,
-    "targetVariance": float(model.weights.infusion.target_variance),
-    "rates": np.asarray(model.weights.infusion.rates).tolist(),
+    "targetVariance": float(infusion.target_variance),
+    "rates": np.asarray(infusion.rates).tolist(),
     "arrays": [[name, list(array.shape)] for name, array in arrays.items()],
   }
   return description, b"".join(a.astype("<f4").tobytes() for a in arrays.values())

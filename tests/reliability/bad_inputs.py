@@ -793,6 +793,18 @@ OTHERS = [
       " --config.train.objective=lower_bound",
       "no gradient flows",
     ),
+    (
+      "--config.chain.states=bernoulli --config.data.binarize=threshold"
+      " --config.chain.infusion=interpolation",
+      "'interpolation'; bits",
+    ),
+    ("--config.chain.infusion=blend", "'blend'; allowed are mixture, interpolation"),
+    ("--config.train.learn_rates=image", "'image'; allowed are none, step, pixel"),
+    ("--config.train.learn_rates=step", "it needs chain.infusion = 'interpolation'"),
+    (
+      "--config.train.learn_rates=step --config.chain.infusion=interpolation",
+      "'denoising'; a gradient of the rates comes from lower_bound, hybrid",
+    ),
   ),
 ]
 
