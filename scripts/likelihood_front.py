@@ -9,6 +9,7 @@ goes on where it was interrupted. Writes README.md, front.json and pictures to -
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import runpy
@@ -22,6 +23,7 @@ from infusion_jax import datasets
 from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.drawing import markdown, plots
+from infusion_jax.errors import UserError
 from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.storage import files, provenance
 from infusion_jax.sweep import overrides
@@ -31,6 +33,8 @@ _CAREFUL = {"train.learning_rate": 3e-4, "train.clip": 1.0}
 _BOUND = {"train.objective": "lower_bound", **_CAREFUL}
 _HYBRID = {"train.objective": "hybrid", "train.clip": 1.0}
 _DISCRETE = {"train.likelihood": "discrete"}
+_BETWEEN = {"chain.infusion": "interpolation"}
+_LEARNED = {**_BETWEEN, "train.learn_rates": "step"}
 
 #: Stages of each recipe: share of the epochs, and what is changed.
 RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
@@ -48,8 +52,19 @@ RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
   "hybrid 0.1, constant means, grey levels": [
     (1.0, {**_HYBRID, **_DISCRETE, "train.bound_weight": 0.1})
   ],
+  "denoising, interpolation": [(1.0, _BETWEEN)],
+  "lower bound, interpolation": [(1.0, {**_BOUND, **_BETWEEN})],
+  "lower bound, interpolation, learned rates": [(1.0, {**_BOUND, **_LEARNED})],
+  "hybrid 0.1, interpolation, learned rates": [
+    (1.0, {**_HYBRID, **_LEARNED, "train.bound_means": "learned"})
+  ],
+  "lower bound, score-free": [(1.0, {**_BOUND, "train.score_free": True})],
+  "importance weighted": [
+    (1.0, {**_CAREFUL, "train.objective": "importance_weighted"})
+  ],
+  "denoising, variance floor 1e-6": [(1.0, {"chain.variance_floor": 1e-6})],
 }
-_MARKERS = "ohsD^v<>PX"
+_MARKERS = "ohsD^v<>PX*pd"
 _COLUMNS = (
   "bound",
   "importance",
@@ -69,7 +84,7 @@ def main() -> None:
   out = pathlib.Path(options.out)
   out.mkdir(parents=True, exist_ok=True)
   found: dict[str, list[dict[str, Any]]] = {}
-  for name, stages in RECIPES.items():
+  for name, stages in _asked(options.only).items():
     for seed in map(int, options.seeds.split(",")):
       folder = pathlib.Path(options.workdir) / _slug(name) / f"seed_{seed}"
       last = _trained(base, dataset, folder, stages, seed, options.epochs)
@@ -77,7 +92,25 @@ def main() -> None:
       if len(found[name]) == 1:
         _draw(last, out / f"samples_{_slug(name)}.png")
   references = _references(last, dataset, options)
-  _write(out, found, references, base, dataset, options)
+  before = _before(out) if options.only else {}
+  runs = {name: (before | found)[name] for name in RECIPES if name in before | found}
+  _write(out, runs, references, base, dataset, options)
+
+
+def _asked(names: list[str]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
+  """The recipes of these names; all if there are none."""
+  unknown = set(names) - RECIPES.keys()
+  if unknown:
+    raise UserError(
+      f"--only is {unknown.pop()!r}; allowed are {', '.join(map(repr, RECIPES))}"
+    )
+  return {name: RECIPES[name] for name in names or RECIPES}
+
+
+def _before(out: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+  """The runs that are in --out already."""
+  place = out / "front.json"
+  return json.loads(place.read_text())["runs"] if place.exists() else {}
 
 
 def _options() -> argparse.Namespace:
@@ -87,6 +120,9 @@ def _options() -> argparse.Namespace:
   parser.add_argument("--path", default="")
   parser.add_argument("--num_steps", type=int, default=0)
   parser.add_argument("--omega", type=float, default=0.0)
+  parser.add_argument(
+    "--only", action="append", default=[], help="a recipe; the others keep their rows"
+  )
   parser.add_argument("--epochs", type=int, default=60)
   parser.add_argument("--seeds", default="0,1")
   parser.add_argument("--num_images", type=int, default=0)
@@ -190,11 +226,12 @@ def _write(
   for name in ("histogram", "gaussian"):
     rows.append([name, _cell([references[name]]), *blank[1:]])
   rows.append(["training images", *blank[1:], _cell([references["parzen_real"]])])
-  seeds = len(next(iter(found.values())))
+  counts = [len(runs) for runs in found.values()]
+  seeds, fewer = max(counts), ", or one" if min(counts) < max(counts) else ""
   text = (
     f"# Likelihood against pictures: {dataset.name}\n\n"
     f"T = {base.chain.num_steps}, {options.epochs} epochs of"
-    f" {len(dataset.train):,} images, {seeds} seed{'s' if seeds > 1 else ''}."
+    f" {len(dataset.train):,} images, {seeds} seed{'s' if seeds > 1 else ''}{fewer}."
     " Test images, nats per image, mean over the seeds ± the mean standard error over"
     " images; AIS on"
     f" {min(options.ais_images, len(dataset.test))} images, {options.temperatures}"
@@ -206,11 +243,9 @@ def _write(
   files.save_bytes(out / "README.md", text.encode())
   plots.save(out / "front.png", _figure(found))
   content = {"runs": found, "references": references, "made": provenance.describe()}
-  for runs in found.values():
-    for run in runs:
-      for row in run.values():
-        row["details"].pop("per_image", None)
-        row["provenance"] = provenance.without_folders(row["provenance"])
+  for row in (row for runs in found.values() for run in runs for row in run.values()):
+    row["details"].pop("per_image", None)
+    row["provenance"] = provenance.without_folders(row["provenance"])
   for row in references.values():
     row["details"].pop("per_image", None)
     row["provenance"] = provenance.without_folders(row["provenance"])
@@ -236,7 +271,7 @@ def _figure(found: dict[str, list[dict[str, Any]]]) -> np.ndarray:
   )
   axes.grid(color="0.9")
   axes.spines[["top", "right"]].set_visible(False)
-  for (name, runs), marker in zip(found.items(), _MARKERS, strict=True):
+  for (name, runs), marker in zip(found.items(), itertools.cycle(_MARKERS)):
     x, y = (
       np.mean([run[column]["value"] for run in runs]) for column in ("parzen", "bound")
     )
