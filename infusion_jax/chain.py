@@ -72,7 +72,7 @@ class Operator(Protocol):
   """The transition operator p^(t)(. | z) as a function of its weights."""
 
   def __call__(self, shared: PyTree, step: Any, z: Array) -> Answer:
-    """Maps states [B, H, W, C] to the next distribution and a report."""
+    """Maps states [B, H, W, C], as `Distribution.seen`, to the next distribution."""
 
 
 class Transition(Protocol):
@@ -213,7 +213,7 @@ def run(
     before, total = carry
     step_inputs, step = row
     state, mask = draw(step_inputs, before)
-    after, report = transition(step, state)
+    after, report = transition(step, before.seen(state))
     visit = Visit(before, step_inputs, state, mask, after, step, report)
     total = fold(total, visit) if fold else total
     return (after, total), (record(visit) if record else None)

@@ -73,8 +73,7 @@ class DataConfig:
     fold: which of the official folds, 1 to 5 ("mat" only).
     binarize: makes bits of pixels: "threshold" at half of the levels, or "sampled":
       the pixel is the probability of a 1, drawn from a fixed seed; empty: no bits.
-    max_images: at most so many training images and a fifth as many validation and
-      test images each, the first ones; 0: all.
+    max_images: the first so many training images, a fifth as many others; 0: all.
     stream: whether training reads images block by block: "always", "never" or "auto",
       where they fill more than half of a device's memory; same bits. Sweeps never do.
   """
@@ -116,11 +115,11 @@ class ModelConfig:
       their sums, are float32.
     channels: feature maps of the levels, the coarsest first ("conv", "unet").
     kernel_size: of the convolutions ("conv").
-    encoder: what the dense layer sees, "flat" pixels or those that a small "conv"
-      net has seen ("conv").
+    encoder: the dense layer sees "flat" pixels, or what a "conv" net saw ("conv").
     blocks: residual blocks per level, down and up each ("unet").
     groups: of the group norms ("unet").
     num_classes: labels 0 ... num_classes - 1 that the network is told; 0: none.
+    self_conditioning: the network also sees the mean its state was drawn around.
   """
 
   name: str = "mlp"
@@ -132,6 +131,7 @@ class ModelConfig:
   blocks: int = 1
   groups: int = 8
   num_classes: int = _later(0)
+  self_conditioning: bool = _later(False)
 
   def __post_init__(self) -> None:
     _one_of("model.dtype", self.dtype, ("float32", "bfloat16"))
@@ -167,8 +167,7 @@ class ChainConfig:
     target_variance: variance of the narrow Gaussian around the target.
     prior_floor: added to the variances of the prior.
     states: "gaussian", or "bernoulli" for data of bits, trained by denoising.
-    infusion: q, the "mixture" of p and the target, or their "interpolation", whose
-      mean lies between both and whose variance is p's (`states.infusion`).
+    infusion: q, the "mixture" of p and x or their "interpolation" (`states.infusion`).
     unroll: steps per iteration of the compiled loop; 0: one.
   """
 
@@ -207,8 +206,7 @@ class TrainConfig:
   """How the parameters are learned.
 
   Attributes:
-    objective: "denoising", "lower_bound", "hybrid" or "importance_weighted"
-      (`objectives.CRITERIA`).
+    objective: "denoising", "lower_bound", "hybrid" or "importance_weighted".
     method: "infusion", or a rival that is trained instead (`peers.METHODS`).
     bound_weight: of hybrid: how much the lower bound counts beside denoising.
     label_dropout: how often an image is trained without its label.
@@ -216,8 +214,7 @@ class TrainConfig:
     num_chains: of importance_weighted: infusion chains an image.
     score_free: of all but denoising: the gradient without the score of q, whose mean
       is 0; of importance_weighted: the doubly reparametrized one.
-    learn_rates: "none"; or one infusion rate a "step", or a step and "pixel", moves by
-      the bound's gradient from where `chain` puts it (at least 0.001 from 0 and 1).
+    learn_rates: "none", or infusion rates learned for every "step", or also "pixel".
     likelihood: "density" of dequantized images, or "discrete": the probability of
       their grey levels (`gaussian.log_bin_density`), which no variance floor bounds.
     batch_size: images per step.

@@ -48,6 +48,10 @@ class Gaussian(NamedTuple):
     """See `mixture_sample`."""
     return mixture_sample(key, self, target, rate, target_variance)
 
+  def seen(self, z: Array) -> Array:
+    """See `Distribution`."""
+    return z
+
   def log_density(self, x: Array) -> Array:
     """See the function of this name."""
     return log_density(x, self)
@@ -72,7 +76,8 @@ class Gaussian(NamedTuple):
     mean = (1 - guidance) * self.mean + guidance * given.mean
     variance = (1 - share) * self.variance + share * given.variance
     inside = jnp.clip(mean, 0.0, 1.0)
-    return Gaussian(jnp.where(guidance == share, mean, inside), variance)
+    mean = jnp.where(guidance == share, mean, inside)
+    return self._replace(mean=mean, variance=variance)
 
 
 class Draw(NamedTuple):
@@ -106,6 +111,9 @@ class Distribution(Protocol):
     self, key: Array, target: Array, rate: Array, target_variance: Array | float
   ) -> Draw:
     """A draw from (1 - rate) p + rate delta_target, per pixel."""
+
+  def seen(self, z: Array) -> Array:
+    """What the next transition sees of a state z drawn from it: z, or z and more."""
 
   def log_density(self, x: Array) -> Array:
     """Nats, element by element."""

@@ -62,6 +62,7 @@ RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
   "importance weighted": [
     (1.0, {**_CAREFUL, "train.objective": "importance_weighted"})
   ],
+  "denoising, self-conditioning": [(1.0, {"model.self_conditioning": True})],
   "denoising, variance floor 1e-6": [(1.0, {"chain.variance_floor": 1e-6})],
 }
 _MARKERS = "ohsD^v<>PX*pd"

@@ -21,6 +21,7 @@ from infusion_jax import chain, gaussian
 from infusion_jax.chain import MarkovChain, PyTree
 from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
+from infusion_jax.states.self_conditioned import SelfConditioned
 
 Array = jax.Array
 
@@ -116,8 +117,13 @@ def whole(markov: MarkovChain, lattice: Lattice | None = None) -> Masses:
   """`follow` over a lattice that holds the chain's mass.
 
   Raises:
-    UserError: a hundredth of the mass or more lies outside of the lattice.
+    UserError: a hundredth of the mass or more lies outside of the lattice, or a
+      transition sees more than the state (`SelfConditioned`).
   """
+  if isinstance(markov.prior, SelfConditioned):
+    raise UserError(
+      "model.self_conditioning is True; numerical integration follows the state alone"
+    )
   masses = follow(markov, lattice or Lattice())
   inside = float(masses.weights.sum())
   if not abs(inside - 1.0) < 0.01:

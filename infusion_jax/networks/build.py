@@ -19,6 +19,7 @@ from infusion_jax.networks.network import Network
 from infusion_jax.networks.unet import UNet
 from infusion_jax.states.bernoulli import Bernoulli
 from infusion_jax.states.infusion import PROPOSALS
+from infusion_jax.states.self_conditioned import SelfConditioned
 
 #: Distributions of states by `chain.states`.
 DISTRIBUTIONS = {"gaussian": Gaussian, BITS: Bernoulli}
@@ -35,6 +36,7 @@ def _mlp(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> nn.
     dtype=jnp.dtype(model.dtype),
     num_classes=model.num_classes,
     bits=chain.states == BITS,
+    self_conditioning=model.self_conditioning,
   )
 
 
@@ -49,6 +51,7 @@ def _conv(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> nn
     dtype=jnp.dtype(model.dtype),
     num_classes=model.num_classes,
     bits=chain.states == BITS,
+    self_conditioning=model.self_conditioning,
     lowering=default_lowering(),
   )
 
@@ -69,6 +72,7 @@ def _unet(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> nn
     dtype=jnp.dtype(model.dtype),
     num_classes=model.num_classes,
     bits=chain.states == BITS,
+    self_conditioning=model.self_conditioning,
     lowering=default_lowering(),
   )
 
@@ -128,6 +132,22 @@ BUILDERS: dict[str, Callable[[ModelConfig, ChainConfig, ImageShape], nn.Module]]
 }
 
 
+def distribution_of(model: ModelConfig, chain: ChainConfig) -> type[Distribution]:
+  """The type of all states.
+
+  Raises:
+    UserError: self-conditioning of bits, or of a network that does not read it.
+  """
+  if not model.self_conditioning:
+    return DISTRIBUTIONS[chain.states]
+  if chain.states == BITS or model.name not in BUILDERS:
+    raise UserError(
+      f"model.self_conditioning is True for network {model.name!r} and"
+      f" {chain.states!r} states; it takes {', '.join(sorted(BUILDERS))} and 'gaussian'"
+    )
+  return SelfConditioned
+
+
 def build(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> Network:
   """The network `model` describes, for images of `image_shape`.
 
@@ -149,6 +169,6 @@ def build(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> Ne
     tuple(image_shape),
     chain.num_steps,
     model.num_classes,
-    DISTRIBUTIONS[chain.states],
+    distribution_of(model, chain),
     PROPOSALS[chain.infusion],
   )

@@ -14,7 +14,12 @@ import jax.numpy as jnp
 
 from infusion_jax.gaussian import Distribution
 from infusion_jax.networks.condition import Modulation
-from infusion_jax.networks.heads import count, initializer, to_distribution
+from infusion_jax.networks.heads import (
+  count,
+  initializer,
+  states_shape,
+  to_distribution,
+)
 from infusion_jax.networks.layers import Conv, TransposedConv
 from infusion_jax.networks.norm import StepBatchNorm
 from infusion_jax.networks.products import dense
@@ -42,6 +47,7 @@ class ConvNet(nn.Module):
     lowering: one of `layers.LOWERINGS`.
     num_classes: labels that a transition may be given; 0: none.
     bits: states are bits, and their logits the only head.
+    self_conditioning: z holds the means that states were drawn around, too.
     spread: whether several devices share a batch, see `StepBatchNorm`.
   """
 
@@ -54,6 +60,7 @@ class ConvNet(nn.Module):
   lowering: str = "native"
   num_classes: int = 0
   bits: bool = False
+  self_conditioning: bool = False
   spread: bool = False
 
   @nn.compact
@@ -72,7 +79,8 @@ class ConvNet(nn.Module):
       p(. | z) over [B, H, W, C].
     """
     del time
-    batch, height, width, colors = z.shape
+    shape = states_shape(z, self.self_conditioning)
+    batch, height, width, colors = shape
     scale = 2 ** len(self.channels)
     grid = (height // scale, width // scale, self.channels[0])
     h = self._encoded(z, train, label).reshape(batch, -1)
@@ -85,7 +93,7 @@ class ConvNet(nn.Module):
     colors *= count(self.bits)
     raw = self._doubling(colors, kernel_init=initializer(self.bits))(h)
     scales = self.variance_scale, self.variance_floor
-    return to_distribution(raw, self.bits, z.shape, *scales)
+    return to_distribution(raw, self.bits, shape, *scales)
 
   def _encoded(self, z: Array, train: bool, label: Array | None) -> Array:
     if self.encoder == "flat":

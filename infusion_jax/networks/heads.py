@@ -32,6 +32,11 @@ def to_gaussian(
   return Gaussian(mean, variance)
 
 
+def states_shape(z: Array, self_conditioning: bool) -> tuple[int, ...]:
+  """[B, H, W, C] of one head; z is states, or states and means side by side."""
+  return *z.shape[:-1], z.shape[-1] // (2 if self_conditioning else 1)
+
+
 def count(bits: bool) -> int:
   """Heads a network needs: logits of bits; or mean and variance."""
   return 1 if bits else 2

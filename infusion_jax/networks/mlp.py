@@ -9,7 +9,12 @@ import jax.numpy as jnp
 
 from infusion_jax.gaussian import Distribution
 from infusion_jax.networks.condition import Modulation
-from infusion_jax.networks.heads import count, initializer, to_distribution
+from infusion_jax.networks.heads import (
+  count,
+  initializer,
+  states_shape,
+  to_distribution,
+)
 from infusion_jax.networks.norm import StepBatchNorm
 from infusion_jax.networks.products import dense
 
@@ -26,6 +31,7 @@ class MLP(nn.Module):
     dtype: of the inputs of products; all else is float32.
     num_classes: labels that a transition may be given; 0: none.
     bits: states are bits, and their logits the only head.
+    self_conditioning: z holds the means that states were drawn around, too.
     spread: whether several devices share a batch, see `StepBatchNorm`.
   """
 
@@ -35,6 +41,7 @@ class MLP(nn.Module):
   dtype: jnp.dtype = jnp.float32
   num_classes: int = 0
   bits: bool = False
+  self_conditioning: bool = False
   spread: bool = False
 
   @nn.compact
@@ -60,9 +67,10 @@ class MLP(nn.Module):
       h = dense(size, self.dtype, use_bias=False, kernel_init=glorot)(h)
       h = StepBatchNorm(spread=self.spread)(h, train)
       h = nn.relu(Modulation(self.num_classes)(h, label))
-    size = math.prod(z.shape[1:])
+    shape = states_shape(z, self.self_conditioning)
+    size = math.prod(shape[1:])
     # Both heads in one product: half the launches, the same arithmetic.
     size *= count(self.bits)
     raw = dense(size, self.dtype, kernel_init=initializer(self.bits))(h)
     scales = self.variance_scale, self.variance_floor
-    return to_distribution(raw, self.bits, z.shape, *scales)
+    return to_distribution(raw, self.bits, shape, *scales)

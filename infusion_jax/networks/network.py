@@ -33,7 +33,8 @@ class Network:
     num_steps: T.
     num_classes: K; labels are 0 ... K - 1, and K is that of no label. 0: there are
       no labels.
-    distribution: what the module returns, `Gaussian` or `Bernoulli`.
+    distribution: the type of what the module returns, `Gaussian` or `Bernoulli`; or
+      `SelfConditioned`, which it returns as a `Gaussian`.
     proposal: q of the infusion chains it is trained with.
     learn_rates: whether what moves the infusion rates (`Infusion.learned`) is among
       the steps' own parameters: "none", "step" (one each) or "pixel".
@@ -58,6 +59,7 @@ class Network:
     @jax.jit
     def draw(key: Array) -> PyTree:
       z = jnp.zeros((1, *self.image_shape))
+      z = self.of_states(z).seen(z)
       return self.module.init(key, z, jnp.zeros(()), False, *self._told(None))
 
     variables = draw(key)
@@ -146,7 +148,7 @@ class Training:
     p, report = self.network.apply(
       variables, step, z, label, train=True, mutable=[STATISTICS]
     )
-    return p, report.get(STATISTICS, {})
+    return self.network.distribution(*p), report.get(STATISTICS, {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +162,8 @@ class Fixed:
   ) -> tuple[Distribution, None]:
     """See `chain.Operator`; labels are [B] or a scalar."""
     variables = {"params": shared, STEP: step.per_step, STATISTICS: step.statistics}
-    return self.network.apply(variables, step, z, label), None
+    p = self.network.apply(variables, step, z, label)
+    return self.network.distribution(*p), None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,12 @@ import jax.numpy as jnp
 
 from infusion_jax.gaussian import Distribution
 from infusion_jax.networks.condition import LabelTable
-from infusion_jax.networks.heads import count, initializer, to_distribution
+from infusion_jax.networks.heads import (
+  count,
+  initializer,
+  states_shape,
+  to_distribution,
+)
 from infusion_jax.networks.layers import Conv
 from infusion_jax.networks.products import dense
 
@@ -38,6 +43,7 @@ class UNet(nn.Module):
     lowering: one of `layers.LOWERINGS`.
     num_classes: labels that a transition may be given; 0: none.
     bits: states are bits, and their logits the only head.
+    self_conditioning: z holds the means that states were drawn around, too.
   """
 
   channels: Sequence[int] = (256, 128, 64)
@@ -49,6 +55,7 @@ class UNet(nn.Module):
   lowering: str = "native"
   num_classes: int = 0
   bits: bool = False
+  self_conditioning: bool = False
 
   @nn.compact
   def __call__(
@@ -81,10 +88,11 @@ class UNet(nn.Module):
       h = jnp.concatenate([h, skips.pop()], -1)
       h = self._level(h, condition, features)
     h = nn.silu(nn.GroupNorm(self.groups, dtype=jnp.float32)(h))
-    colors = count(self.bits) * z.shape[-1]
+    shape = states_shape(z, self.self_conditioning)
+    colors = count(self.bits) * shape[-1]
     raw = self._conv(colors, kernel_init=initializer(self.bits))(h)
     spread = self.variance_scale, self.variance_floor
-    return to_distribution(raw, self.bits, z.shape, *spread)
+    return to_distribution(raw, self.bits, shape, *spread)
 
   def _condition(self, time: Array, features: int, label: Array | None) -> Array:
     h = dense(features, self.dtype)(waves(time, features)[None])

@@ -58,6 +58,10 @@ class Bernoulli(NamedTuple):
     mask = random.uniform(random.fold_in(key, 1), shape, value.dtype) < rate
     return Draw(jnp.where(mask, target, value), mask)
 
+  def seen(self, z: Array) -> Array:
+    """See `gaussian.Distribution`."""
+    return z
+
   def log_density(self, x: Array) -> Array:
     """log P(x), bit by bit, of bits x [..., H, W, C]."""
     return -jax.nn.softplus(jnp.where(x > 0.5, -self.logits, self.logits))

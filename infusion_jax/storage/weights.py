@@ -10,10 +10,8 @@ import jax.numpy as jnp
 
 from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.errors import UserError
-from infusion_jax.gaussian import Distribution, Gaussian
 from infusion_jax.networks import Network
 from infusion_jax.sampling import Weights
-from infusion_jax.states.bernoulli import Bernoulli
 from infusion_jax.states.infusion import RATES
 from infusion_jax.storage.checkpoints import Checkpoints, newest_intact
 
@@ -38,16 +36,13 @@ def tree_of(weights: Weights) -> dict[str, PyTree]:
 
 def from_tree(tree: dict[str, PyTree], network: Network) -> Weights:
   """The inverse of `tree_of`; weights that were stored as float16 become float32."""
-  arrays = _prior(tree["prior"]), tree["rates"], tree["target_variance"]
+  prior = network.distribution(**tree["prior"])
+  arrays = prior, tree["rates"], tree["target_variance"]
   return Weights(
     Parameters(_cast(tree["shared"], "float16", "float32"), tree["per_step"]),
     tree["statistics"],
     Infusion(*arrays, network.proposal),
   )
-
-
-def _prior(tree: dict[str, PyTree]) -> Distribution:
-  return (Bernoulli if "logits" in tree else Gaussian)(**tree)
 
 
 def narrowed(item: dict[str, PyTree], dtype: str) -> dict[str, PyTree]:

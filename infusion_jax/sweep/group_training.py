@@ -252,7 +252,7 @@ class _Group(epochs.Training):
         continue
       config = self.group.configs[index]
       own = vmapped.row(parameters, index)
-      infusion = make_infusion(config.chain, self.dataset).learned(own.per_step)
+      infusion = make_infusion(config, self.dataset).learned(own.per_step)
       weights = Weights(own, vmapped.row(statistics, index), infusion)
       self._export_run(config, result, weights)
     return results

@@ -52,10 +52,13 @@ def _check_states(config: Config, dataset: Dataset) -> None:
       f" {train.likelihood!r}; no gradient flows through a draw of bits (chain.states"
       f" = {BITS!r}), allowed are 'denoising' and 'density'"
     )
-  if train.method != "infusion" and (bits or config.model.num_classes):
+  model = config.model
+  ours = bits or model.num_classes or model.self_conditioning
+  if train.method != "infusion" and (ours or config.chain.infusion != "mixture"):
     raise UserError(
-      f"train.method is {train.method!r}; labels (model.num_classes) and bits"
-      f" (chain.states = {BITS!r}) are for 'infusion' alone"
+      f"train.method is {train.method!r}; labels (model.num_classes), bits"
+      f" (chain.states = {BITS!r}), model.self_conditioning and chain.infusion are for"
+      " 'infusion' alone"
     )
 
 
@@ -68,6 +71,12 @@ def _check_proposal(config: Config) -> None:
       f"chain.infusion is {kind!r}; bits (chain.states = {BITS!r}) take 'mixture', the"
       " same for them"
     )
+  doubly = objective == "importance_weighted" and train.score_free
+  if doubly and config.model.self_conditioning:
+    raise UserError(
+      "train.score_free is True for 'importance_weighted'; with model.self_conditioning"
+      " it is False, as means are no states to differentiate through"
+    )
   if learned == "none":
     return
   if kind != "interpolation":
@@ -75,11 +84,10 @@ def _check_proposal(config: Config) -> None:
       f"train.learn_rates is {learned!r}; it needs chain.infusion = 'interpolation', as"
       f" no gradient flows through the choice of a pixel in a {kind!r}"
     )
-  if train.method != "infusion" or objective not in objectives.THROUGH_TIME:
+  if objective not in objectives.THROUGH_TIME:
     raise UserError(
       f"train.learn_rates is {learned!r} and train.objective {objective!r}; a gradient"
-      f" of the rates comes from {', '.join(objectives.THROUGH_TIME)} (train.method ="
-      " 'infusion') alone"
+      f" of the rates comes from {', '.join(objectives.THROUGH_TIME)} alone"
     )
 
 

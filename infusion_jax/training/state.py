@@ -14,7 +14,7 @@ from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.config import ChainConfig, Config, TrainConfig
 from infusion_jax.datasets import Dataset
 from infusion_jax.gaussian import Distribution
-from infusion_jax.networks import Network
+from infusion_jax.networks import Network, distribution_of
 from infusion_jax.peers import Peer, PeerNetwork
 from infusion_jax.states import bernoulli
 from infusion_jax.states.infusion import PROPOSALS
@@ -216,23 +216,24 @@ def make_run(config: Config, dataset: Dataset) -> Run:
   decay_epochs = train.num_epochs if train.decay == "cosine" else 0
   return Run(
     key=jax.random.key(train.seed),
-    infusion=make_infusion(config.chain, dataset),
+    infusion=make_infusion(config, dataset),
     learning_rate=jnp.asarray(train.learning_rate, jnp.float32),
     decay_steps=jnp.asarray(decay_epochs * steps_per_epoch(train, dataset)),
   )
 
 
-def make_infusion(config: ChainConfig, dataset: Dataset) -> Infusion:
+def make_infusion(config: Config, dataset: Dataset) -> Infusion:
   """Prior of the training set, rates, target variance and proposal.
 
   Raises:
     UserError: a rate outside [0, 1].
   """
+  chain = config.chain
   return Infusion(
-    _prior(dataset, config.prior_floor),
-    jnp.asarray(make_rates(config)),
-    jnp.asarray(config.target_variance, jnp.float32),
-    PROPOSALS[config.infusion],
+    distribution_of(config.model, chain)(*_prior(dataset, chain.prior_floor)),
+    jnp.asarray(make_rates(chain)),
+    jnp.asarray(chain.target_variance, jnp.float32),
+    PROPOSALS[chain.infusion],
   )
 
 

@@ -74,9 +74,10 @@ def payload(model: Model) -> tuple[dict[str, Any], bytes]:
       f"model.name is {model.config.model.name!r}; a page runs networks 'mlp' alone"
     )
   infusion = model.weights.infusion
-  if infusion.proposal != MIXTURE:
+  if infusion.proposal != MIXTURE or module.self_conditioning:
     raise UserError(
-      f"chain.infusion is {model.config.chain.infusion!r}; a page draws 'mixture' alone"
+      f"chain.infusion is {model.config.chain.infusion!r} and model.self_conditioning"
+      f" {module.self_conditioning}; a page draws 'mixture' and False alone"
     )
   arrays = {name: np.asarray(a, np.float32) for name, a in _arrays(model).items()}
   description = {

@@ -798,6 +798,20 @@ OTHERS = [
       " --config.chain.infusion=interpolation",
       "'interpolation'; bits",
     ),
+    (
+      "--config.chain.states=bernoulli --config.data.binarize=threshold"
+      " --config.model.self_conditioning=True",
+      "self_conditioning is True for network 'mlp' and 'bernoulli' states",
+    ),
+    (
+      "--config.model.self_conditioning=True --config.train.score_free=True"
+      " --config.train.objective=importance_weighted",
+      "score_free is True for 'importance_weighted'",
+    ),
+    (
+      "--config.model.self_conditioning=True --config.train.method=vae",
+      "'vae'.*'infusion' alone",
+    ),
     ("--config.chain.infusion=blend", "'blend'; allowed are mixture, interpolation"),
     ("--config.train.learn_rates=image", "'image'; allowed are none, step, pixel"),
     ("--config.train.learn_rates=step", "it needs chain.infusion = 'interpolation'"),

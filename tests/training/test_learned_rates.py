@@ -83,7 +83,7 @@ def test_a_group_of_runs_has_the_structure_of_its_proposal():
   [
     ({"infusion": "mixture"}, "needs chain.infusion = 'interpolation'"),
     ({"objective": "denoising"}, "'denoising'; a gradient of the rates comes from"),
-    ({"method": "vae"}, "train.method = 'infusion'"),
+    ({"method": "vae"}, "chain.infusion are for 'infusion' alone"),
   ],
 )
 def test_rates_that_no_gradient_reaches_are_refused(changes, message):
