@@ -23,6 +23,9 @@ from experiments import common
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = ROOT / "results/checkpoints/digits"
 
+#: For `start`: a process that nothing disturbs writes into the cache of all tests.
+WRITING = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+
 _own_flags: dict[str, dict[str, flags.Flag]] = {}
 _seen: dict[str, dict[str, flags.Flag]] = {}
 
@@ -57,7 +60,7 @@ def start(name: str, *arguments: object, **variables: str) -> subprocess.Popen:
   """Starts `python -m experiments.<name>` as a process, to be signalled and killed.
 
   A kill may tear what it is just putting into the cache that all tests share: such
-  processes do without it.
+  processes only read it. No compilation takes long enough to be written.
 
   Args:
     name: of the launcher.
@@ -67,7 +70,7 @@ def start(name: str, *arguments: object, **variables: str) -> subprocess.Popen:
   Returns:
     The process.
   """
-  own = {"PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "false"}
+  own = {"PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
   return subprocess.Popen(
     [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
     cwd=ROOT,

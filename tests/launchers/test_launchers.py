@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import launching
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -54,21 +55,21 @@ def test_train_leaves_what_others_rely_on(workdir):
 
 def test_the_same_command_again_has_nothing_to_do(workdir):
   before = (workdir / "metrics.jsonl").read_bytes()
-  result = launch("experiments.train", *SMALL, f"--workdir={workdir}", "--noprogress")
+  command = (*SMALL, f"--workdir={workdir}", "--noprogress")
+  result = launching.launch("train", *command)
   assert result.returncode == 0, result.stderr
   assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
 def test_evaluate_prints_and_keeps_its_numbers(workdir):
   command = (
-    "experiments.evaluate",
     f"--workdir={workdir}",
     "--num_images=20",
     "--num_chains=5",
     "--repetitions=2",
     "--noprogress",
   )
-  result = launch(*command)
+  result = launch("experiments.evaluate", *command)
   assert result.returncode == 0, result.stderr
   first = json.loads((workdir / "evaluation.json").read_text())["metrics"]
   assert set(first) == {"bound", "importance", "histogram", "gaussian"}
@@ -82,11 +83,12 @@ def test_evaluate_prints_and_keeps_its_numbers(workdir):
   (line,) = (row for row in result.stdout.splitlines() if "histogram" in row)
   assert f"{first['histogram']['value']:.2f}" in line and f"{bits:.3f}" in line
   # The same again finds them; nothing is measured or written anew.
-  assert launch(*command).stdout == result.stdout
+  assert launching.launch("evaluate", *command).stdout == result.stdout
   again = json.loads((workdir / "evaluation.json").read_text())["metrics"]
   assert again == first
   # Another split stands beside them.
-  assert launch(*command, "--split=train", "--noreferences").returncode == 0
+  other = ("--split=train", "--noreferences")
+  assert launching.launch("evaluate", *command, *other).returncode == 0
   both = json.loads((workdir / "evaluation.json").read_text())["metrics"]
   assert set(both) == {*first, "train/bound", "train/importance"}
 

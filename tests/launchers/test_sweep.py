@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import runs
-from launching import launch, start, tree, wait_for
+from launching import WRITING, launch, start, tree, wait_for
 
 import infusion_jax
 from infusion_jax.storage import files
@@ -191,7 +191,7 @@ def test_killed_and_launched_again_it_gives_the_same_table(tmp_path):
   config = write_config(tmp_path / "small.py", "digits", images=64, epochs=40)
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   command = [f"--config={config}", *_SHORT]
-  process = start("sweep", *command, f"--workdir={undisturbed}")
+  process = start("sweep", *command, f"--workdir={undisturbed}", **WRITING)
   out, err = process.communicate(timeout=900)
   assert process.returncode == 0, out + err
 

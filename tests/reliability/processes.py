@@ -18,9 +18,9 @@ FLAGS = (
 )
 
 
-def start(workdir: pathlib.Path, *flags: str) -> subprocess.Popen:
+def start(workdir: pathlib.Path, *flags: str, **variables: str) -> subprocess.Popen:
   """Starts `experiments.train` on a workdir."""
-  return launching.start("train", f"--workdir={workdir}", *FLAGS, *flags)
+  return launching.start("train", f"--workdir={workdir}", *FLAGS, *flags, **variables)
 
 
 def epochs(workdir: pathlib.Path) -> int:

@@ -7,6 +7,7 @@ import signal
 import time
 
 import jax
+import launching
 import numpy as np
 import pytest
 from launching import tree
@@ -37,7 +38,8 @@ ENDS = (
 
 def train(folder: pathlib.Path, num_epochs: int) -> None:
   """Trains to the end, undisturbed."""
-  process = processes.start(folder, f"--config.train.num_epochs={num_epochs}")
+  flag = f"--config.train.num_epochs={num_epochs}"
+  process = processes.start(folder, flag, **launching.WRITING)
   _, err = process.communicate(timeout=1800)
   assert process.returncode == 0, err
 
