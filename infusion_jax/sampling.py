@@ -85,7 +85,8 @@ def given(markov: MarkovChain, label: Array | int | None) -> MarkovChain:
 
   Args:
     markov: of `markov_chain`.
-    label: [B], one for each row of the states, or a scalar; None: the chain as it is.
+    label: [N], one for each image, of which the states hold one chain or several in a
+      row, or a scalar; None: the chain as it is.
   """
   if label is None:
     return markov

@@ -46,6 +46,18 @@ class LinearGaussian(NamedTuple):
     variance = jnp.broadcast_to(step.variance, z.shape)
     return Gaussian(step.slope * z + step.offset, variance), None
 
+  @staticmethod
+  def labelled_transition(step: Affine, z, label=0):
+    """The same, every offset larger by the label, one for each image of z's chains."""
+    label = jnp.atleast_1d(label)
+    rows = jnp.repeat(label, len(z) // len(label)).reshape(-1, 1, 1, 1)
+    return LinearGaussian.transition(step._replace(offset=step.offset + rows), z)
+
+  def given(self, label: float) -> "LinearGaussian":
+    """The toy that `labelled_transition` is, given a label."""
+    steps = self.steps._replace(offset=self.steps.offset + label)
+    return self._replace(steps=steps)
+
   @property
   def num_steps(self) -> int:
     return len(self.steps.slope)

@@ -59,7 +59,7 @@ def _measure(
   details: dict[str, Any],
 ) -> list[Measurement]:
   session.check_gaussian(name)
-  asked = session.protocol
+  asked, more = session.protocol, {**more, **session.described_label}
   settings = Annealing(num_legs=asked.temperatures, num_chains=asked.ais_chains)
   images = session.chosen(min(asked.ais_images, len(session.images)))
   tried = _tries(session, name, markov, settings, more) if asked.ais_gap else []
@@ -84,7 +84,6 @@ def _measure(
     persistence=settings.moves.persistence,
     acceptance=settings.acceptance,
     batch_statistics=session.model.about.get("statistics"),
-    **({"label": "none"} if session.model.num_classes else {}),
     **{"dequantization": session.dequantization, **more},
   )
   found = Measurement.of(
@@ -118,6 +117,7 @@ def _tries(
       asked.ais_gap,
       num_images=asked.ais_images,
       batch_size=_BATCH,
+      labels=_simulated_labels(session),
       known=tuple(done),
     ):
       session.parts.add(key, found._asdict())
@@ -176,6 +176,7 @@ def _annealed(
       inputs,
       settings,
       levels=levels,
+      labels=session.told(len(images)),
       repetitions=repetitions,
       batch_size=_BATCH,
       skip=lambda *place: place in done,
@@ -212,6 +213,7 @@ def _sandwich(
       settings,
       num_images=count,
       batch_size=_BATCH,
+      labels=_simulated_labels(session),
       progress=lambda done, total: reached(done),
     )
   return Measurement(
@@ -221,6 +223,13 @@ def _sandwich(
     protocol={**protocol, "split": "simulated from the model", "num_images": count},
     details={"lower": float(both.lower.mean()), "upper": float(both.upper.mean())},
   )
+
+
+def _simulated_labels(session: Session) -> np.ndarray | None:
+  """Labels of the images that a sandwich simulates: those of as many real ones."""
+  count = session.protocol.ais_images
+  told = session.told(count)
+  return None if told is None else np.resize(told, count)
 
 
 @dataclasses.dataclass(frozen=True)

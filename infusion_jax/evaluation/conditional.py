@@ -29,7 +29,7 @@ def classes(session: Session) -> list[Measurement]:
     for label in range(count)
   ]
   nats = np.stack([estimates["importance"].mean(0) for estimates in found])
-  right = nats.argmax(0) == session.labels(session.images)
+  right = nats.argmax(0) == session.labels(len(session.images))
   protocol = likelihoods.chains_protocol(session) | {"label": f"each of {count}"}
   return [_share("classes", right, protocol)]
 
@@ -71,8 +71,11 @@ def check_labels(metrics: Iterable[str], model: Model, protocol: Protocol) -> No
   """Finds out before any work whether the model and the files suffice.
 
   Raises:
-    UserError: the model has no classes, or a classifier is missing or of other images.
+    UserError: the model has no classes or no such label, or a classifier is missing or
+      of other images.
   """
+  if protocol.label != "own":
+    _check_label(model, protocol.label)
   asked = [name for name in metrics if name in ("classes", "agreement")]
   if asked and not model.num_classes:
     raise UserError(
@@ -80,6 +83,13 @@ def check_labels(metrics: Iterable[str], model: Model, protocol: Protocol) -> No
     )
   if "agreement" in asked:
     _judge(model, protocol)
+
+
+def _check_label(model: Model, label: str) -> None:
+  if not model.num_classes:
+    raise UserError(f"label is {label!r}; the model in {model.path} has no classes")
+  if label.isdecimal() and int(label) >= model.num_classes:
+    raise UserError(f"label is {label}; this model knows 0 to {model.num_classes - 1}")
 
 
 def _judge(model: Model, protocol: Protocol) -> Classifier:

@@ -38,7 +38,7 @@ def estimates(
     session: the session.
     markov: the chain, with the rates of the proposal.
     name: what to call the chains; chains of one name are run once.
-    label: given to all images of a model with classes, instead of their own.
+    label: given to all images of a model with classes, whatever the protocol says.
 
   Returns:
     [R, N] arrays by name, in nats: bound, importance, prior, per_step,
@@ -47,11 +47,12 @@ def estimates(
   protocol, parts = session.protocol, session.parts
   images = session.images
   rates = np.asarray(markov.infusion.rates).tolist()
-  key = session.part_key(name, images, rates=rates, chains=protocol.num_chains)
+  facts = session.described_label if protocol.label != "own" else {}
+  key = session.part_key(name, images, rates=rates, chains=protocol.num_chains, **facts)
   done = {(row["repetition"], row["first"]): row for row in parts.get(key)}
   inputs, levels = targets(session, markov, images)
-  own = session.labels(images)
-  labels = own if label is None else np.full(len(images), label, np.int32)
+  told = session.told(len(images))
+  labels = told if label is None else np.full(len(images), label, np.int32)
   with session.bar(protocol.repetitions * len(images), name) as reached:
     for repetition, first, found in likelihood.estimate_batches(
       session.key("chains"),
@@ -182,7 +183,7 @@ def chains_protocol(session: Session, rates: Any = None) -> dict[str, Any]:
     proposal_rates=[round(float(rate), 6) for rate in _of_steps(rates)],
     dequantization=session.dequantization,
     batch_statistics=session.model.about.get("statistics"),
-    **({"label": "each image's own"} if session.model.num_classes else {}),
+    **session.described_label,
   )
 
 
@@ -222,18 +223,21 @@ def discrete(session: Session) -> list[Measurement]:
 def exact(session: Session) -> list[Measurement]:
   """The exact log-likelihood of points in the plane, by numerical integration.
 
-  Points are dequantized as `ais` does it, so that the two compare point by point.
+  Points are dequantized and given labels as `ais` does it, so that the two compare
+  point by point.
   """
   images, lattice = session.images, quadrature.Lattice()
   quadrature.check_two_numbers(session.model.image_shape)
   keys = sampled.image_keys(session.key("ais"), np.arange(len(images)))
   x = sampled.targets(keys, jnp.asarray(images), session.dataset.levels)
-  values = np.asarray(quadrature.exact(session.markov, np.asarray(x), lattice))
+  told = session.told(len(images))
+  values = quadrature.exact(session.markov, np.asarray(x), lattice, told)
   protocol = session.described(
     images,
     lattice=f"{lattice.size} x {lattice.size} nodes in [{lattice.low}, {lattice.high}]",
     dequantization=session.dequantization,
     batch_statistics=session.model.about.get("statistics"),
+    **session.described_label,
   )
   return [Measurement.of("exact", values, protocol, bits(session, values))]
 

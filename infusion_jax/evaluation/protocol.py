@@ -42,6 +42,8 @@ class Protocol:
       measured, instead of chain.variance_floor; 0: that one.
     outliers: share of an image's pixels that a likelihood takes for uniform noise, so
       that none costs more than -log(outliers) nats; 0: none.
+    label: of a model with classes, what its likelihoods are given: each image's "own"
+      label, "none", or one label for all, as 3.
     samples: what a sample is to the Parzen, Inception and classifier scores: "means"
       of the last transition, as in the thesis, or "draws" from it.
     precision: of matrix products and convolutions: "highest" is full float32 on every
@@ -70,6 +72,7 @@ class Protocol:
   calibrate: int = 0
   output_floor: float = 0.0
   outliers: float = 0.0
+  label: str = "own"
   samples: str = "means"
   precision: str = "highest"
   inception: str = ""
@@ -92,6 +95,8 @@ class Protocol:
         raise UserError(
           f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}"
         )
+    if self.label not in ("own", "none") and not self.label.isdecimal():
+      raise UserError(f"label is {self.label!r}; allowed are own, none and a number")
     if self.score_samples < max(2, self.splits):
       raise UserError(
         f"score_samples is {self.score_samples}; it must be at least"

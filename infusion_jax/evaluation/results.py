@@ -19,6 +19,8 @@ from infusion_jax.storage import files, provenance, published_numbers
 from infusion_jax.sweep import overrides
 
 FILE = "evaluation.json"
+#: Fields that the protocols of earlier versions did not have.
+_LATER = ("calibrate", "output_floor", "outliers", "ais_gap", "label")
 
 
 class Report:
@@ -46,19 +48,20 @@ class Report:
         ) from error
 
   def finished(
-    self, name: str, protocol: Protocol, code: str = ""
+    self, name: str, protocol: Protocol, more: Mapping[str, str] | None = None
   ) -> list[dict[str, Any]]:
     """The measurements a metric has made under this protocol and checkpoint.
 
     Args:
       name: of the metric.
       protocol: how it measures.
-      code: a digest of the user's own file that defines it; empty for others.
+      more: what else the answer depends on, such as a digest of the user's own file
+        that defines the metric.
     """
     return [
       row
       for row in self.metrics.values()
-      if row.get("asked") == _asked(name, protocol, code)
+      if row.get("asked") == _asked(name, protocol, more)
       and row.get("checkpoint") == self._identity
     ]
 
@@ -67,7 +70,7 @@ class Report:
     metric: str,
     protocol: Protocol,
     rows: Iterable[Measurement],
-    code: str = "",
+    more: Mapping[str, str] | None = None,
   ) -> list[dict[str, Any]]:
     """Writes measurements; those of other splits than test carry its name."""
     added = []
@@ -75,7 +78,7 @@ class Report:
       prefix = "" if protocol.split == "test" else f"{protocol.split}/"
       entry = dataclasses.asdict(row) | {
         "checkpoint": self._identity,
-        "asked": _asked(metric, protocol, code),
+        "asked": _asked(metric, protocol, more),
         "provenance": provenance.describe(),
       }
       entry["name"] = prefix + row.name
@@ -85,14 +88,14 @@ class Report:
     return added
 
 
-def _asked(metric: str, protocol: Protocol, code: str) -> dict[str, Any]:
-  asked = {"metric": metric, **dataclasses.asdict(protocol)}
-  for later in ("calibrate", "output_floor", "outliers", "ais_gap"):
-    if not asked[later]:
+def _asked(
+  metric: str, protocol: Protocol, more: Mapping[str, str] | None
+) -> dict[str, Any]:
+  asked = {"metric": metric, **dataclasses.asdict(protocol), **(more or {})}
+  for name in _LATER:
+    if asked[name] == getattr(Protocol, name):
       # Measurements from before this setting existed remain valid.
-      del asked[later]
-  if code:
-    asked["code"] = code
+      del asked[name]
   if network := protocol.networks().get(metric):
     # Includes the file's digest: another network of the same name measures anew.
     asked[metric] = files.digest(network)
@@ -243,6 +246,8 @@ def in_words(row: Mapping[str, Any]) -> str:
   protocol, details = row["protocol"], row["details"]
   facts = [f"{protocol['num_images']} images"] if "num_images" in protocol else []
   facts += [f"{protocol[k]} {n}" for k, n in _COUNTS.items() if k in protocol]
+  if "label" in protocol:
+    facts.append(f"label: {protocol['label']}")
   if accuracy := protocol.get("extractor", {}).get("test_accuracy"):
     facts.append(f"classifier of accuracy {accuracy:.3f}")
   if "real_images" in details:

@@ -90,13 +90,22 @@ class Session:
     Raises:
       signals.Stopped: the session was asked to stop; what was measured is kept.
     """
-    code = user_code.digest_of(METRICS[name])
-    if found := self.report.finished(name, self.protocol, code):
+    question = self._question(name)
+    if found := self.report.finished(name, self.protocol, question):
       return found
     stop_if(self.asked)
     with jax.default_matmul_precision(self.protocol.precision):
       rows = METRICS[name](self)
-    return self.report.add(name, self.protocol, rows, code)
+    return self.report.add(name, self.protocol, rows, question)
+
+  def _question(self, name: str) -> dict[str, str]:
+    """What a metric's answer depends on beside the model and the protocol."""
+    code = user_code.digest_of(METRICS[name])
+    question = {"code": code} if code else {}
+    # Earlier versions measured these without a label, whatever the model.
+    if self.model.num_classes and (name == "exact" or name.startswith("ais")):
+      question["labels"] = "as the protocol says"
+    return question
 
   @contextlib.contextmanager
   def bar(
@@ -127,16 +136,33 @@ class Session:
     """
     return self._chosen(self.dataset.split(self.protocol.split), count)
 
-  def labels(self, images: np.ndarray) -> np.ndarray | None:
-    """The labels of `chosen(len(images))`, [N]; None if the model has no classes."""
+  def labels(self, count: int) -> np.ndarray | None:
+    """The labels of `chosen(count)`, [N]; None if the model has no classes."""
     labels = self.dataset.labels_of(self.protocol.split)
-    return None if labels is None else self._chosen(labels, len(images))
+    return None if labels is None else self._chosen(labels, count)
 
   def _chosen(self, whole: np.ndarray, count: int) -> np.ndarray:
     if not 0 < count < len(whole):
       return whole
     order = jax.random.permutation(self.key("images"), len(whole))
     return whole[np.asarray(order[:count])]
+
+  def told(self, count: int) -> np.ndarray | None:
+    """What `chosen(count)` are given as labels, [N]; None: p(x) is measured."""
+    return self._told(self.labels(count))
+
+  def _told(self, own: np.ndarray | None) -> np.ndarray | None:
+    asked = self.protocol.label
+    if own is None or asked == "none":
+      return None
+    return own if asked == "own" else np.full_like(own, int(asked))
+
+  @property
+  def described_label(self) -> dict[str, str]:
+    """The same for a protocol; empty if the model has no classes."""
+    words = {"own": "each image's own", "none": "none"}
+    asked = self.protocol.label
+    return {"label": words.get(asked, asked)} if self.model.num_classes else {}
 
   @property
   def search_images(self) -> np.ndarray:
@@ -145,8 +171,8 @@ class Session:
 
   @property
   def search_labels(self) -> np.ndarray | None:
-    """Their labels; None if the model has no classes."""
-    labels = self.dataset.labels_of("validation")
+    """What they are given as labels, see `told`."""
+    labels = self._told(self.dataset.labels_of("validation"))
     return None if labels is None else labels[: self.protocol.search_images]
 
   @functools.cached_property

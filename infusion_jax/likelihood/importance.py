@@ -146,9 +146,7 @@ def log_weights(
     Terms with [N, C] in the place of [B]; their `bound` is l.
   """
   shape = x.shape[0], chains.shape[0]
-  rows = jnp.repeat(x, shape[1], axis=0)
-  if labels is not None:
-    markov = sampling.given(markov, jnp.repeat(labels, shape[1]))
+  rows, markov = jnp.repeat(x, shape[1], axis=0), sampling.given(markov, labels)
   terms, _ = objectives.bound(chain_keys(keys, chains).reshape(-1), markov, rows)
   return jax.tree.map(lambda v: v.reshape(*v.shape[:-1], *shape), terms)
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infusion_jax import chain, gaussian
+from infusion_jax import chain, gaussian, sampling
 from infusion_jax.chain import MarkovChain, PyTree
 from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
@@ -152,14 +152,31 @@ def log_likelihood(masses: Masses, x: Array) -> Array:
   return jax.lax.map(one, x.reshape(-1, 2))
 
 
-def exact(markov: MarkovChain, x: np.ndarray, lattice: Lattice | None = None) -> Array:
-  """log p(x) of images [N, H, W, C] of two numbers, [N] nats.
+def exact(
+  markov: MarkovChain,
+  x: np.ndarray,
+  lattice: Lattice | None = None,
+  labels: np.ndarray | None = None,
+) -> np.ndarray:
+  """log p(x) of images of two numbers, [N] nats.
+
+  Args:
+    markov: the chain.
+    x: [N, H, W, C].
+    lattice: where to integrate.
+    labels: [N], for log p(x | label); None: the chain as it is.
 
   Raises:
     UserError: images are not two numbers, or see `whole`.
   """
   check_two_numbers(x.shape[1:])
-  return log_likelihood(whole(markov, lattice), jnp.asarray(x))
+  if labels is None:
+    return np.asarray(log_likelihood(whole(markov, lattice), jnp.asarray(x)))
+  found = np.zeros(len(x), np.float32)
+  for label in np.unique(labels):
+    masses = whole(sampling.given(markov, label), lattice)
+    found[labels == label] = log_likelihood(masses, jnp.asarray(x[labels == label]))
+  return found
 
 
 def _spread(weights: Array, means: Array, variances: Array, axis: Array) -> Array:

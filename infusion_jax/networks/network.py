@@ -24,7 +24,7 @@ class Network:
   `Partial(network.fixed, shared)` is a transition and a pytree that carries the
   weights: a jitted function can take it as an argument and is compiled once for all
   weights. A label goes the same way, `Partial(network.fixed, shared, label=label)`: a
-  scalar, or one for each row of the states.
+  scalar, or one for each image, of which the states may hold several chains in a row.
 
   Attributes:
     module: called as `module(z, time, train)`, or with classes as
@@ -60,7 +60,7 @@ class Network:
     def draw(key: Array) -> PyTree:
       z = jnp.zeros((1, *self.image_shape))
       z = self.of_states(z).seen(z)
-      return self.module.init(key, z, jnp.zeros(()), False, *self._told(None))
+      return self.module.init(key, z, jnp.zeros(()), False, *self._told(None, 1))
 
     variables = draw(key)
     per_step = self._repeat(variables.get(STEP, {})) | self.moved_rates()
@@ -108,14 +108,14 @@ class Network:
     **options: Any,
   ) -> Any:
     """The module at one step; `options` are those of Flax's `apply`."""
-    arguments = z, self.time(step.index), train, *self._told(label)
+    arguments = z, self.time(step.index), train, *self._told(label, len(z))
     return self.module.apply(variables, *arguments, **options)
 
-  def _told(self, label: Array | None) -> tuple[Array, ...]:
+  def _told(self, label: Array | None, rows: int) -> tuple[Array, ...]:
     """The label as a further argument of a module that takes one."""
     if not self.num_classes:
       return ()
-    return (jnp.asarray(self.num_classes if label is None else label),)
+    return (_each(self.num_classes if label is None else label, rows),)
 
   def steps(self, per_step: PyTree, statistics: PyTree = None) -> Step:
     """What a chain of T steps scans over, leaves [T, ...]."""
@@ -131,6 +131,14 @@ class Network:
     )
 
 
+def _each(value: Array | int, rows: int) -> Array:
+  """One for each of `rows` rows: of N images the chains of one stand in a row."""
+  value = jnp.asarray(value)
+  if value.ndim == 0 or len(value) == rows:
+    return value
+  return jnp.repeat(value, rows // len(value), axis=0)
+
+
 # Bound methods of equal networks differ, so jit would compile them anew.
 
 
@@ -143,7 +151,7 @@ class Training:
   def __call__(
     self, shared: PyTree, step: Step, z: Array, label: Array | None = None
   ) -> tuple[Distribution, PyTree]:
-    """See `chain.Operator`; labels are [B] or a scalar."""
+    """See `chain.Operator`; labels are one an image or a scalar."""
     variables = {"params": shared, STEP: step.per_step}
     p, report = self.network.apply(
       variables, step, z, label, train=True, mutable=[STATISTICS]
@@ -160,7 +168,7 @@ class Fixed:
   def __call__(
     self, shared: PyTree, step: Step, z: Array, label: Array | None = None
   ) -> tuple[Distribution, None]:
-    """See `chain.Operator`; labels are [B] or a scalar."""
+    """See `chain.Operator`; labels are one an image or a scalar."""
     variables = {"params": shared, STEP: step.per_step, STATISTICS: step.statistics}
     p = self.network.apply(variables, step, z, label)
     return self.network.distribution(*p), None

@@ -23,6 +23,15 @@ def test_a_linear_chain_has_its_closed_form(num_steps, shape, key):
   np.testing.assert_allclose(found, toy.log_likelihood(x), atol=2e-4)
 
 
+def test_each_image_is_integrated_given_its_own_label(key):
+  toy = toys.linear_gaussian(2, (1, 2, 1))
+  x, labels = np.asarray(toy.draw(key, 4)), np.array([1, 0, 1, 0])
+  markov = toy.markov(transition=toy.labelled_transition)
+  found = quadrature.exact(markov, x, WIDE, labels)
+  each = [toy.given(label).log_likelihood(x) for label in (0, 1)]
+  np.testing.assert_allclose(found, np.where(labels, each[1], each[0]), atol=2e-4)
+
+
 def bent(step, z):
   """Means that are no linear function of the state, and mix the two numbers."""
   swapped = z[:, :, ::-1]

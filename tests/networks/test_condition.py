@@ -76,6 +76,9 @@ def test_each_image_has_its_own_label(both, key):
   rows = fixed(network, shared, step, z, labels).mean
   np.testing.assert_allclose(rows[1], rows[2], rtol=1e-6)
   assert abs(rows[0] - rows[1]).max() > 1e-3
+  # Several chains of an image stand in a row.
+  many = fixed(network, shared, step, jnp.repeat(z, 3, axis=0), labels).mean
+  np.testing.assert_allclose(many, jnp.repeat(rows, 3, axis=0), rtol=1e-5)
   for row, label in ((rows[3], None), (rows[0], 0)):
     alone = fixed(network, shared, step, z, label).mean[0]
     np.testing.assert_allclose(row, alone, rtol=1e-5)

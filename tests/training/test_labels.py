@@ -10,7 +10,7 @@ import pytest
 import runs
 
 import infusion_jax
-from infusion_jax import UserError
+from infusion_jax import UserError, evaluation
 from infusion_jax.config import ModelConfig
 from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.metrics import classifier
@@ -86,6 +86,29 @@ def test_the_generative_classifier_is_a_metric(model, tmp_path):
   assert bound["protocol"]["label"] == "each image's own"
   with pytest.raises(UserError, match="agreement.*--classifier=FILE"):
     session.measure("agreement")
+
+
+def test_annealing_is_given_the_label(model, tmp_path):
+  protocol = Protocol(num_images=4, ais_images=4, temperatures=20, ais_chains=2)
+  nats = {}
+  for label in ("own", "0", "1"):
+    asked = dataclasses.replace(protocol, label=label)
+    session = Session(model, dataset(), asked, tmp_path, progress=False)
+    (row,) = session.measure("ais")
+    nats[label] = np.array(row["details"]["per_image"])
+    assert row["protocol"]["label"] == ("each image's own" if label == "own" else label)
+  right = session.labels(4)
+  assert set(right) == {0, 1}
+  best = np.maximum(nats["0"], nats["1"])
+  np.testing.assert_array_equal(nats["0"] < nats["1"], right)
+  np.testing.assert_allclose(nats["own"], best, atol=3.0)
+  assert abs(nats["0"] - nats["1"]).min() > 10.0
+
+
+@pytest.mark.parametrize("label", ["2", "mine", "-1"])
+def test_likelihoods_of_wrong_labels_are_refused(model, label):
+  with pytest.raises(UserError, match=f"label is .?{label}"):
+    evaluation.check_labels(["bound"], model, Protocol(label=label))
 
 
 class BrightIsOne:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from infusion_jax import random
+from infusion_jax import random, sampling
 from infusion_jax.chain import MarkovChain
 from infusion_jax.errors import UserError
 from infusion_jax.likelihood import importance
@@ -183,6 +183,7 @@ def anneal_batches(
   settings: Annealing,
   *,
   levels: int | None = None,
+  labels: np.ndarray | None = None,
   repetitions: int = 1,
   batch_size: int = 16,
   skip: Callable[[int, int], bool] = lambda repetition, first: False,
@@ -199,6 +200,7 @@ def anneal_batches(
       or reals.
     settings: how to anneal.
     levels: grey levels of integer images.
+    labels: [N], for estimates of log p(x | label); None: the model as it is.
     repetitions: R, independent in chains and in dequantization.
     batch_size: images annealed together, `settings.num_chains` chains of each.
     skip: tells by repetition and first image what is done already.
@@ -212,7 +214,9 @@ def anneal_batches(
   ):
     if skip(repetition, first):
       continue
-    for stage in stages(keys, model, x(), settings, resume=resume):
+    told = importance.labels_of_batch(labels, first, len(keys))
+    given = sampling.given(model, told)
+    for stage in stages(keys, given, x(), settings, resume=resume):
       yield Batch(repetition, first, size, stage)
     resume = None
 
@@ -224,6 +228,7 @@ def evaluate_sandwich(
   *,
   num_images: int = 16,
   batch_size: int = 16,
+  labels: np.ndarray | None = None,
   progress: Callable[[int, int], None] | None = None,
 ) -> Sandwich:
   """Both bounds on images simulated from the model, tuned as real ones are.
@@ -234,6 +239,8 @@ def evaluate_sandwich(
     settings: how to anneal, both ways.
     num_images: N.
     batch_size: images annealed together.
+    labels: [N], what the images are simulated and annealed given; None: the model as
+      it is.
     progress: called with images done and N.
 
   Returns:
@@ -243,9 +250,10 @@ def evaluate_sandwich(
   for first in range(0, num_images, batch_size):
     numbers = np.arange(first, min(first + batch_size, num_images))
     keys = importance.image_keys(key, numbers)
-    simulated = simulate(random.named(keys, "simulate"), model)
-    schedule = _tuned(keys, model, simulated.x, settings)
-    parts.append(bounds(keys, model, simulated, schedule, **settings.options()))
+    given = sampling.given(model, None if labels is None else labels[numbers])
+    simulated = simulate(random.named(keys, "simulate"), given)
+    schedule = _tuned(keys, given, simulated.x, settings)
+    parts.append(bounds(keys, given, simulated, schedule, **settings.options()))
     if progress:
       progress(int(numbers[-1]) + 1, num_images)
   return Sandwich(*(np.concatenate(side) for side in zip(*parts, strict=True)))
@@ -281,9 +289,9 @@ def tries(
   gap: float,
   *,
   num_images: int = 16,
-  batch_size: int = 16,
   most_legs: int = 64_000,
   known: Sequence[Try] = (),
+  **options: Any,
 ) -> Iterator[Try]:
   """Anneals simulated images at more and more temperatures until a gap is reached.
 
@@ -296,9 +304,9 @@ def tries(
     settings: how to anneal; `num_legs` is that of the first try.
     gap: wanted, nats per image.
     num_images: simulated.
-    batch_size: images annealed together.
     most_legs: at which the search ends, whatever the gap.
     known: tries of a search that was cut off.
+    **options: of `evaluate_sandwich`.
 
   Yields:
     A try; the last one's J is the answer.
@@ -314,7 +322,7 @@ def tries(
       markov,
       dataclasses.replace(settings, num_legs=legs),
       num_images=num_images,
-      batch_size=batch_size,
+      **options,
     )
     seconds = time.perf_counter() - began
     means = float(found.lower.mean()), float(found.upper.mean())

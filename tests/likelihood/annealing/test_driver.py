@@ -9,6 +9,7 @@ from infusion_jax import UserError
 from infusion_jax.likelihood.annealing import driver
 from infusion_jax.likelihood.annealing.driver import Annealing
 from infusion_jax.likelihood.annealing.estimator import Moves
+from infusion_jax.likelihood.annealing.sandwich import Sandwich
 
 SHORT = Annealing(num_legs=12, num_chains=2, chunk_size=4)
 
@@ -36,6 +37,43 @@ def test_a_data_set_is_estimated(toy, key, images):
       found[batch.repetition, rows] = batch.estimate
   np.testing.assert_allclose(found, [toy.log_likelihood(images)] * 2, atol=0.4)
   assert not np.any(found[0] == found[1])
+
+
+def test_each_image_is_annealed_given_its_own_label(toy, key):
+  labels = np.array([0, 1, 1, 0, 2], np.int32)
+  given = [toy.given(label) for label in labels]
+  x = np.concatenate([each.draw(key, 1) for each in given])
+  exact = [each.log_likelihood(x[n : n + 1])[0] for n, each in enumerate(given)]
+  markov = toy.markov(transition=toy.labelled_transition)
+  settings = Annealing(num_legs=60, num_chains=8, chunk_size=60)
+  found = driver.anneal_batches(key, markov, x, settings, labels=labels, batch_size=3)
+  values = np.concatenate([batch.estimate for batch in found])
+  np.testing.assert_allclose(values, exact, atol=0.4)
+  # Another label is many nats away.
+  assert (abs(exact - toy.log_likelihood(x))[labels > 0] > 1.5).all()
+
+
+def test_the_sandwich_is_given_labels(toy, key, monkeypatch):
+  seen = []
+
+  def bounds(keys, model, simulated, *_, **options):
+    seen.append((model.transition.keywords, simulated.x))
+    return Sandwich(np.zeros(len(keys)), np.zeros(len(keys)))
+
+  monkeypatch.setattr(driver, "bounds", bounds)
+  monkeypatch.setattr(driver, "_tuned", lambda *_: None)
+  markov, labels = toy.markov(transition=toy.labelled_transition), np.array([1, 0, 2])
+  for told in (labels, None):
+    driver.evaluate_sandwich(
+      key, markov, SHORT, num_images=3, batch_size=2, labels=told
+    )
+  keywords, images = zip(*seen, strict=True)
+  np.testing.assert_array_equal(keywords[0]["label"], [1, 0])
+  np.testing.assert_array_equal(keywords[1]["label"], [2])
+  assert not keywords[2] and not keywords[3]
+  shift = toy.given(1).marginal(2).mean - toy.marginal(2).mean
+  moved = np.concatenate(images[:2]) - np.concatenate(images[2:])
+  np.testing.assert_allclose(moved, labels[:, None, None, None] * shift, atol=1e-5)
 
 
 def test_the_sandwich_holds(toy, key):
