@@ -1,21 +1,25 @@
-"""Restores half-seen images with a model that was not trained for it.
+"""Restores half-seen images, with a model that was trained for it or was not.
 
   python -m experiments.restore --workdir=DIR --task=superres --factor=4
   python -m experiments.restore --workdir=DIR --task=colour --images=test:0-7
   python -m experiments.restore --workdir=DIR --task=inpaint --keep=left
 
 Every state of the chain is held to what is seen: known pixels, the grey value, or the
-means of blocks. Prints how near the restorations are and how much restarts differ.
+means of blocks. A network that was trained for it (--config.model.condition=superres4,
+superres2, colour or inpaint) is shown it instead. Prints how near the restorations are
+and how much restarts differ; of such a network also what holding its states reaches.
 """
 
 import pathlib
 
 import jax
+import numpy as np
 from absl import flags
 
 from experiments import common, selection
 from infusion_jax import model
 from infusion_jax.drawing import outputs, plots
+from infusion_jax.model import Model
 from infusion_jax.storage import files, provenance
 from infusion_jax.views import inpainting, restoring
 
@@ -37,6 +41,9 @@ _IMAGES = flags.DEFINE_string(
 )
 _RESTARTS = flags.DEFINE_integer(
   "restarts", 6, "Restorations of each image.", lower_bound=1
+)
+_LABEL = flags.DEFINE_integer(
+  "label", None, "Of a model with classes: the label of all images.", lower_bound=0
 )
 _NUM_STEPS = flags.DEFINE_integer(
   "num_steps", None, "Length of the chain; by default as trained.", lower_bound=1
@@ -66,7 +73,31 @@ def main(argv: list[str]) -> None:
   trained = model.load(_WORKDIR.value)
   dataset = selection.load_dataset(trained, _DATA_PATH.value)
   originals = selection.select(dataset, split, numbers)
-  found = restoring.restore(
+  ways = ["held"]
+  if restoring.can_be_shown(trained, _TASK.value, _FACTOR.value):
+    ways.insert(0, "shown")
+  each = {way: _restored(trained, originals, numbers, way) for way in ways}
+  found = each[ways[0]]
+  if out.suffix.lower() == ".npz":
+    arrays = {"observed": found.observed, "plain": found.plain, "images": found.images}
+    outputs.save_arrays(out, {"originals": originals, **arrays})
+  else:
+    plots.save(out, restoring.panel(originals, found, trained.levels))
+  values = {way: restoring.measured(originals, each[way]) for way in ways}
+  asked = {"task": _TASK.value, "images": _IMAGES.value, "restarts": _RESTARTS.value}
+  report = {**asked, **values[ways[0]], "ways": values}
+  files.write_json(
+    out.with_suffix(".json"), {**report, "provenance": provenance.describe()}
+  )
+  for way in ways:
+    print(_told(way, values[way]))
+  print(f"wrote {_RESTARTS.value} restorations of {len(originals)} images to {out}")
+
+
+def _restored(
+  trained: Model, originals: np.ndarray, numbers: list[int], way: str
+) -> restoring.Restored:
+  return restoring.restore(
     trained,
     jax.random.key(_SEED.value),
     originals,
@@ -76,23 +107,21 @@ def main(argv: list[str]) -> None:
     factor=_FACTOR.value,
     known=inpainting.part(_KEEP.value, trained.image_shape),
     num_steps=_NUM_STEPS.value,
+    label=_LABEL.value,
+    way=way,
   )
-  if out.suffix.lower() == ".npz":
-    arrays = {"observed": found.observed, "plain": found.plain, "images": found.images}
-    outputs.save_arrays(out, {"originals": originals, **arrays})
-  else:
-    plots.save(out, restoring.panel(originals, found, trained.levels))
-  values = restoring.measured(originals, found)
-  asked = {"task": _TASK.value, "images": _IMAGES.value, "restarts": _RESTARTS.value}
-  report = {**asked, **values, "provenance": provenance.describe()}
-  files.write_json(out.with_suffix(".json"), report)
-  print(_told(values))
-  print(f"wrote {_RESTARTS.value} restorations of {len(originals)} images to {out}")
 
 
-def _told(values: dict[str, float]) -> str:
+#: How a person reads the names of `restoring.WAYS`.
+_WORDS = {
+  "held": "states held to what is seen",
+  "shown": "network shown what is seen",
+}
+
+
+def _told(way: str, values: dict[str, float]) -> str:
   return (
-    f"PSNR {values['psnr']:.2f} dB of single restorations,"
+    f"{_WORDS[way]}: PSNR {values['psnr']:.2f} dB of single restorations,"
     f" {values['psnr_mean']:.2f} of their mean, {values['psnr_plain']:.2f} without a"
     f" model; restarts differ by {values['diversity']:.4f}"
   )

@@ -17,8 +17,9 @@ from infusion_jax import objectives
 from infusion_jax.errors import UserError
 from infusion_jax.states.infusion import PROPOSALS
 
-#: `chain.states` of bits.
+#: `chain.states` of bits, and what `model.condition` may be (`restoration.conditions`).
 BITS = "bernoulli"
+CONDITIONS = ("inpaint", "colour", "superres2", "superres4")
 #: A wider layer is a typing error: its weight matrix alone fills a machine.
 _WIDEST = 1_000_000
 
@@ -120,6 +121,8 @@ class ModelConfig:
     groups: of the group norms ("unet").
     num_classes: labels 0 ... num_classes - 1 that the network is told; 0: none.
     self_conditioning: the network also sees the mean its state was drawn around.
+    condition: what the network is shown of images: a part, "inpaint"; grey values,
+      "colour"; means of 2x2 or 4x4 blocks, "superres2", "superres4"; empty: nothing.
   """
 
   name: str = "mlp"
@@ -132,6 +135,7 @@ class ModelConfig:
   groups: int = 8
   num_classes: int = _later(0)
   self_conditioning: bool = _later(False)
+  condition: str = _later("")
 
   def __post_init__(self) -> None:
     _one_of("model.dtype", self.dtype, ("float32", "bfloat16"))
@@ -140,6 +144,7 @@ class ModelConfig:
     _in_range("model.blocks", self.blocks, 1, 100)
     _in_range("model.groups", self.groups, 1, 10_000)
     _in_range("model.num_classes", self.num_classes, 0, 100_000)
+    _one_of("model.condition", self.condition or CONDITIONS[0], CONDITIONS)
     if any(not 1 <= size <= _WIDEST for size in self.hidden_sizes):
       raise UserError(
         f"model.hidden_sizes is {self.hidden_sizes}; every layer needs 1 to"
@@ -209,7 +214,7 @@ class TrainConfig:
     objective: "denoising", "lower_bound", "hybrid" or "importance_weighted".
     method: "infusion", or a rival that is trained instead (`peers.METHODS`).
     bound_weight: of hybrid: how much the lower bound counts beside denoising.
-    label_dropout: how often an image is trained without its label.
+    label_dropout: how often an image is trained without its label or `condition`.
     bound_means: of hybrid: "constant": the bound teaches variances alone; "learned".
     num_chains: of importance_weighted: infusion chains an image.
     score_free: of all but denoising: the gradient without the score of q, whose mean

@@ -80,18 +80,23 @@ def markov_chain(
   )
 
 
-def given(markov: MarkovChain, label: Array | int | None) -> MarkovChain:
-  """The chain of a network with classes given a label.
+def given(
+  markov: MarkovChain, label: Array | int | None = None, seen: Array | None = None
+) -> MarkovChain:
+  """The chain of a network with conditions given some of them.
 
   Args:
     markov: of `markov_chain`.
     label: [N], one for each image, of which the states hold one chain or several in a
-      row, or a scalar; None: the chain as it is.
+      row, or a scalar; None: as it is.
+    seen: of the images, [N, H, W, C + 1] (`restoration.conditions`); None: as it is.
   """
-  if label is None:
+  more = {} if label is None else {"label": jnp.asarray(label, jnp.int32)}
+  more |= {} if seen is None else {"seen": jnp.asarray(seen)}
+  if not more:
     return markov
   bound = markov.transition
-  told = {**bound.keywords, "label": jnp.asarray(label, jnp.int32)}
+  told = {**bound.keywords, **more}
   return dataclasses.replace(
     markov, transition=Partial(bound.func, *bound.args, **told)
   )

@@ -41,7 +41,7 @@ class PeerModel(Model):
     calls = self.network.num_steps if num_steps is None else num_steps
     at_least_one("num_steps", calls)
     if not mean or label is not None or guidance is not None:
-      self._markov()
+      self.markov()
     trained = Trained.of(self.weights)
     sample = functools.partial(pictures, self.network.peer, trained, num_calls=calls)
     return in_batches(sample, one_each(key, count))
@@ -54,7 +54,8 @@ class PeerModel(Model):
       " has no chain; allowed are its pictures, and python -m experiments.compare"
     )
 
-  def _markov(
+  def markov(
     self, num_steps: int | None = None, guidance: float | None = None
   ) -> NoReturn:
+    """Raises UserError: a rival method has no chain."""
     raise UserError(self.no_chain)

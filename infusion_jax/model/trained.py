@@ -119,7 +119,7 @@ class Model:
     Raises:
       UserError: count or num_steps is below 1, or there is no such label.
     """
-    sample = functools.partial(_sample, mean, self._markov(num_steps, guidance))
+    sample = functools.partial(_sample, mean, self.markov(num_steps, guidance))
     return self._labelled(sample, one_each(key, count), label)
 
   def chain(
@@ -132,7 +132,7 @@ class Model:
     guidance: float | None = None,
   ) -> Chains:
     """Model chains with all their states; leaves [count, T, ...] (figure 3.1)."""
-    chains = functools.partial(_chains, self._markov(num_steps, guidance))
+    chains = functools.partial(_chains, self.markov(num_steps, guidance))
     return self._labelled(chains, one_each(key, count), label)
 
   def infuse(
@@ -140,7 +140,7 @@ class Model:
   ) -> Chains:
     """Infusion chains towards images in [0, 1]; leaves [B, T, ...] (figure 3.2)."""
     images = self._checked(images)
-    chains = functools.partial(_infusion_chains, self._markov(num_steps))
+    chains = functools.partial(_infusion_chains, self.markov(num_steps))
     return in_batches(chains, one_each(key, len(images)), images)
 
   def inpaint(
@@ -232,10 +232,10 @@ class Model:
     with jax.default_matmul_precision("highest"):
       found = importance.evaluate(
         key,
-        self._markov(),
+        self.markov(),
         images,
         levels=self.levels,
-        labels=self._checked_labels(label, len(images)),
+        labels=self.checked_labels(label, len(images)),
         num_chains=num_chains,
       )
     return jax.tree.map(lambda leaf: leaf[0], found)
@@ -252,7 +252,7 @@ class Model:
     images = np.asarray(images, np.float32)
     known = self._checked_mask(known, len(images))
     self._checked(np.where(known, images, 0.0) if images.ndim == 4 else images)
-    function = functools.partial(function, self._markov(num_steps))
+    function = functools.partial(function, self.markov(num_steps))
     return in_batches(function, one_each(key, len(images)), images, known)
 
   @property
@@ -260,9 +260,19 @@ class Model:
     """How many labels the model knows; 0: none."""
     return self.network.num_classes
 
-  def _markov(
+  @property
+  def condition(self) -> str:
+    """What the network is shown of images (`config.CONDITIONS`); empty: nothing."""
+    return self.config.model.condition
+
+  def markov(
     self, num_steps: int | None = None, guidance: float | None = None
   ) -> MarkovChain:
+    """The model's chain; see `sampling.markov_chain`.
+
+    Raises:
+      UserError: num_steps is below 1, or there is guidance but no class.
+    """
     if num_steps is not None:
       at_least_one("num_steps", num_steps)
     if guidance is not None:
@@ -276,7 +286,7 @@ class Model:
     label: int | Sequence[int] | None,
   ) -> PyTree:
     """Calls `function(keys, labels)` in batches; without a label, `function(keys)`."""
-    labels = self._checked_labels(label, len(keys))
+    labels = self.checked_labels(label, len(keys))
     return in_batches(function, keys, *([] if labels is None else [labels]))
 
   def _checked_classes(self) -> int:
@@ -286,10 +296,14 @@ class Model:
       )
     return self.num_classes
 
-  def _checked_labels(
+  def checked_labels(
     self, label: int | Sequence[int] | None, count: int
   ) -> np.ndarray | None:
-    """One label for each of `count` images, int32; None where there is none."""
+    """One label for each of `count` images, int32; None where there is none.
+
+    Raises:
+      UserError: the model has no classes, or no such label.
+    """
     if label is None:
       return None
     most = self._checked_classes() - 1

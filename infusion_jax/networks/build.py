@@ -99,8 +99,13 @@ def _own(
   try:
     module = own(**{name: values[name] for name in fields & values.keys()})
     told = (jnp.zeros(2, int),) if model.num_classes else ()
+    z = jnp.zeros((2, *image_shape))
+    shown = {"seen": jnp.zeros((*z.shape[:-1], z.shape[-1] + 1))}
     found = jax.eval_shape(
-      functools.partial(_one_step, module), jnp.zeros((2, *image_shape)), *told
+      functools.partial(_one_step, module),
+      z,
+      *told,
+      **(shown if model.condition else {}),
     )
   except Exception as error:
     raise UserError(
@@ -119,9 +124,11 @@ def _own(
   return module
 
 
-def _one_step(module: nn.Module, z: jax.Array, *label: jax.Array) -> Distribution:
+def _one_step(
+  module: nn.Module, z: jax.Array, *label: jax.Array, **seen: jax.Array
+) -> Distribution:
   key, time = jax.random.key(0), jnp.zeros(())
-  return module.init_with_output(key, z, time, False, *label)[0]
+  return module.init_with_output(key, z, time, False, *label, **seen)[0]
 
 
 #: Networks of this package by `model.name`. Others: `user_code`.
@@ -171,4 +178,5 @@ def build(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> Ne
     model.num_classes,
     distribution_of(model, chain),
     PROPOSALS[chain.infusion],
+    shown=bool(model.condition),
   )

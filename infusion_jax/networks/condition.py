@@ -1,4 +1,7 @@
-"""How a network is told a label: one table a layer, zero at the start.
+"""How a network is told a condition.
+
+What is seen of an image stands beside the state, as further channels (`beside`). A
+label is one table a layer, zero at the start.
 
 A network of K classes knows labels 0 ... K - 1, and K for "none". After a batch norm
 the label's row scales and shifts every feature; the U-Net adds it to the embedding of
@@ -11,6 +14,11 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+
+
+def beside(z: Array, seen: Array | None) -> Array:
+  """States [B, H, W, C], and what is seen of their images [B, H, W, C'] beside them."""
+  return z if seen is None else jnp.concatenate([z, seen.astype(z.dtype)], axis=-1)
 
 
 class LabelTable(nn.Module):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from infusion_jax.gaussian import Distribution
-from infusion_jax.networks.condition import Modulation
+from infusion_jax.networks.condition import Modulation, beside
 from infusion_jax.networks.heads import (
   count,
   initializer,
@@ -65,7 +65,12 @@ class ConvNet(nn.Module):
 
   @nn.compact
   def __call__(
-    self, z: Array, time: Array, train: bool, label: Array | None = None
+    self,
+    z: Array,
+    time: Array,
+    train: bool,
+    label: Array | None = None,
+    seen: Array | None = None,
   ) -> Distribution:
     """One transition.
 
@@ -74,6 +79,7 @@ class ConvNet(nn.Module):
       time: the step; not used, as only the batch norm differs from step to step.
       train: whether batch norm uses the statistics of this mini-batch.
       label: see `condition`; not used without classes.
+      seen: see `condition`; None where the network is shown nothing.
 
     Returns:
       p(. | z) over [B, H, W, C].
@@ -83,7 +89,7 @@ class ConvNet(nn.Module):
     batch, height, width, colors = shape
     scale = 2 ** len(self.channels)
     grid = (height // scale, width // scale, self.channels[0])
-    h = self._encoded(z, train, label).reshape(batch, -1)
+    h = self._encoded(beside(z, seen), train, label).reshape(batch, -1)
     glorot = nn.initializers.glorot_uniform()
     h = dense(math.prod(grid), self.dtype, use_bias=False, kernel_init=glorot)(h)
     h = self._activated(h, train, label).reshape(batch, *grid)

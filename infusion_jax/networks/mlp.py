@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from infusion_jax.gaussian import Distribution
-from infusion_jax.networks.condition import Modulation
+from infusion_jax.networks.condition import Modulation, beside
 from infusion_jax.networks.heads import (
   count,
   initializer,
@@ -46,7 +46,12 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(
-    self, z: Array, time: Array, train: bool, label: Array | None = None
+    self,
+    z: Array,
+    time: Array,
+    train: bool,
+    label: Array | None = None,
+    seen: Array | None = None,
   ) -> Distribution:
     """One transition.
 
@@ -55,12 +60,13 @@ class MLP(nn.Module):
       time: the step; not used, as only the batch norm differs from step to step.
       train: whether batch norm uses the statistics of this mini-batch.
       label: see `condition`; not used without classes.
+      seen: see `condition`; None where the network is shown nothing.
 
     Returns:
       p(. | z) over [B, H, W, C].
     """
     del time
-    h = z.reshape(z.shape[0], -1)
+    h = beside(z, seen).reshape(z.shape[0], -1)
     for size in self.hidden_sizes:
       # No bias: the batch norm that follows takes out any constant.
       glorot = nn.initializers.glorot_uniform()

@@ -23,12 +23,14 @@ class Network:
   `train`, `fixed` and `guided` are operators of the chain, equal for equal networks.
   `Partial(network.fixed, shared)` is a transition and a pytree that carries the
   weights: a jitted function can take it as an argument and is compiled once for all
-  weights. A label goes the same way, `Partial(network.fixed, shared, label=label)`: a
-  scalar, or one for each image, of which the states may hold several chains in a row.
+  weights. A condition goes the same way, `Partial(network.fixed, shared, label=label)`:
+  a scalar, or one for each image, of which the states may hold several chains in a row.
+  Conditions are a label, and what is seen of an image: `restoration.conditions`.
 
   Attributes:
-    module: called as `module(z, time, train)`, or with classes as
-      `module(z, time, train, label)`; hashable.
+    module: called as `module(z, time, train)`, with classes as
+      `module(z, time, train, label)`, and with `seen=...` if it is shown something;
+      hashable.
     image_shape: (H, W, C).
     num_steps: T.
     num_classes: K; labels are 0 ... K - 1, and K is that of no label. 0: there are
@@ -38,6 +40,8 @@ class Network:
     proposal: q of the infusion chains it is trained with.
     learn_rates: whether what moves the infusion rates (`Infusion.learned`) is among
       the steps' own parameters: "none", "step" (one each) or "pixel".
+    shown: whether the module sees something of each image: the known pixels and, as
+      one more channel, where they are known, [B, H, W, C + 1]; zeros: nothing.
   """
 
   module: nn.Module
@@ -47,6 +51,7 @@ class Network:
   distribution: type[NamedTuple] = Gaussian
   proposal: Proposal = MIXTURE
   learn_rates: str = "none"
+  shown: bool = False
 
   def of_states(self, value: Any) -> Distribution:
     """The distribution of states with a value in the place of every array."""
@@ -60,7 +65,8 @@ class Network:
     def draw(key: Array) -> PyTree:
       z = jnp.zeros((1, *self.image_shape))
       z = self.of_states(z).seen(z)
-      return self.module.init(key, z, jnp.zeros(()), False, *self._told(None, 1))
+      label, seen = self._told(None, None, 1)
+      return self.module.init(key, z, jnp.zeros(()), False, *label, **seen)
 
     variables = draw(key)
     per_step = self._repeat(variables.get(STEP, {})) | self.moved_rates()
@@ -103,19 +109,28 @@ class Network:
     step: Step,
     z: Array,
     label: Array | None,
+    seen: Array | None,
     *,
     train: bool = False,
     **options: Any,
   ) -> Any:
     """The module at one step; `options` are those of Flax's `apply`."""
-    arguments = z, self.time(step.index), train, *self._told(label, len(z))
-    return self.module.apply(variables, *arguments, **options)
+    label, seen = self._told(label, seen, len(z))
+    arguments = z, self.time(step.index), train, *label
+    return self.module.apply(variables, *arguments, **seen, **options)
 
-  def _told(self, label: Array | None, rows: int) -> tuple[Array, ...]:
-    """The label as a further argument of a module that takes one."""
-    if not self.num_classes:
-      return ()
-    return (_each(self.num_classes if label is None else label, rows),)
+  def _told(
+    self, label: Array | None, seen: Array | None, rows: int
+  ) -> tuple[tuple[Array, ...], dict[str, Array]]:
+    """The conditions as further arguments of a module that takes them."""
+    arguments, named = (), {}
+    if self.num_classes:
+      arguments = (_each(self.num_classes if label is None else label, rows),)
+    if self.shown:
+      height, width, channels = self.image_shape
+      nothing = jnp.zeros((1, height, width, channels + 1))
+      named = {"seen": _each(nothing if seen is None else seen, rows)}
+    return arguments, named
 
   def steps(self, per_step: PyTree, statistics: PyTree = None) -> Step:
     """What a chain of T steps scans over, leaves [T, ...]."""
@@ -149,12 +164,17 @@ class Training:
   network: Network
 
   def __call__(
-    self, shared: PyTree, step: Step, z: Array, label: Array | None = None
+    self,
+    shared: PyTree,
+    step: Step,
+    z: Array,
+    label: Array | None = None,
+    seen: Array | None = None,
   ) -> tuple[Distribution, PyTree]:
     """See `chain.Operator`; labels are one an image or a scalar."""
     variables = {"params": shared, STEP: step.per_step}
     p, report = self.network.apply(
-      variables, step, z, label, train=True, mutable=[STATISTICS]
+      variables, step, z, label, seen, train=True, mutable=[STATISTICS]
     )
     return self.network.distribution(*p), report.get(STATISTICS, {})
 
@@ -166,11 +186,16 @@ class Fixed:
   network: Network
 
   def __call__(
-    self, shared: PyTree, step: Step, z: Array, label: Array | None = None
+    self,
+    shared: PyTree,
+    step: Step,
+    z: Array,
+    label: Array | None = None,
+    seen: Array | None = None,
   ) -> tuple[Distribution, None]:
     """See `chain.Operator`; labels are one an image or a scalar."""
     variables = {"params": shared, STEP: step.per_step, STATISTICS: step.statistics}
-    p = self.network.apply(variables, step, z, label)
+    p = self.network.apply(variables, step, z, label, seen)
     return self.network.distribution(*p), None
 
 
@@ -187,8 +212,9 @@ class Guided:
     z: Array,
     label: Array | None = None,
     guidance: Array | float = 1.0,
+    seen: Array | None = None,
   ) -> tuple[Distribution, None]:
     """See `chain.Operator`; guidance is a scalar."""
     fixed = self.network.fixed
-    free, given = (fixed(shared, step, z, told)[0] for told in (None, label))
+    free, given = (fixed(shared, step, z, told, seen)[0] for told in (None, label))
     return free.toward(given, jnp.asarray(guidance)), None

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from infusion_jax.gaussian import Distribution
-from infusion_jax.networks.condition import LabelTable
+from infusion_jax.networks.condition import LabelTable, beside
 from infusion_jax.networks.heads import (
   count,
   initializer,
@@ -59,7 +59,12 @@ class UNet(nn.Module):
 
   @nn.compact
   def __call__(
-    self, z: Array, time: Array, train: bool, label: Array | None = None
+    self,
+    z: Array,
+    time: Array,
+    train: bool,
+    label: Array | None = None,
+    seen: Array | None = None,
   ) -> Distribution:
     """One transition.
 
@@ -68,6 +73,7 @@ class UNet(nn.Module):
       time: the step in (0, 1], scalar.
       train: not used; group norm knows one image only.
       label: see `condition`; not used without classes.
+      seen: see `condition`; None where the network is shown nothing.
 
     Returns:
       p(. | z) over [B, H, W, C].
@@ -75,7 +81,7 @@ class UNet(nn.Module):
     del train
     finest_first = tuple(reversed(self.channels))
     condition = self._condition(time, 4 * finest_first[0], label)
-    h = self._conv(finest_first[0])(2 * z - 1)
+    h = self._conv(finest_first[0])(beside(2 * z - 1, seen))
     skips = []
     for level, features in enumerate(finest_first):
       if level:

@@ -7,6 +7,7 @@ from infusion_jax import objectives, pixels
 from infusion_jax.config import BITS, Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
+from infusion_jax.restoration import conditions
 from infusion_jax.training import devices
 
 
@@ -24,6 +25,8 @@ def check_fits(config: Config, dataset: Dataset) -> None:
   _check_states(config, dataset)
   _check_proposal(config)
   check(config, dataset)
+  if config.model.condition:
+    conditions.check(config.model.condition, dataset.image_shape)
 
 
 def check(config: Config, dataset: Dataset) -> None:
@@ -53,12 +56,17 @@ def _check_states(config: Config, dataset: Dataset) -> None:
       f" = {BITS!r}), allowed are 'denoising' and 'density'"
     )
   model = config.model
-  ours = bits or model.num_classes or model.self_conditioning
+  ours = bits or model.num_classes or model.condition or model.self_conditioning
   if train.method != "infusion" and (ours or config.chain.infusion != "mixture"):
     raise UserError(
-      f"train.method is {train.method!r}; labels (model.num_classes), bits"
-      f" (chain.states = {BITS!r}), model.self_conditioning and chain.infusion are for"
-      " 'infusion' alone"
+      f"train.method is {train.method!r}; conditions (model.num_classes,"
+      f" model.condition), bits (chain.states = {BITS!r}), model.self_conditioning and"
+      " chain.infusion are for 'infusion' alone"
+    )
+  if bits and model.condition:
+    raise UserError(
+      f"model.condition is {model.condition!r}; it is for Gaussian states alone,"
+      f" chain.states is {BITS!r}"
     )
 
 

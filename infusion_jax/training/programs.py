@@ -18,7 +18,7 @@ from jax.tree_util import Partial
 from infusion_jax import objectives, pixels, random
 from infusion_jax.chain import Infusion, MarkovChain, Parameters
 from infusion_jax.objectives import Criterion, Terms
-from infusion_jax.training import averages, devices
+from infusion_jax.training import averages, conditioning, devices
 from infusion_jax.training.state import Best, Recipe, Run, Totals, TrainState
 
 Array = jax.Array
@@ -164,13 +164,12 @@ def criterion(
   """The criterion of one mini-batch [B, H, W, C] uint8 with the noise of its step."""
   key = random.fold_in(random.named(run.key, "train"), state.step)
   x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
-  noise, key = random.named(key, "labels"), random.named(key, "chain")
+  told, key = conditioning.told(recipe, key, images, labels), random.named(key, "chain")
   if recipe.peer:
     return recipe.peer.criterion(key, state.parameters, x, run.infusion)
-  labels = dropped(recipe, noise, labels)
   return objectives.CRITERIA[recipe.objective](
     key,
-    Partial(recipe.network.train, label=labels),
+    Partial(recipe.network.train, **told),
     state.parameters,
     x,
     run.infusion,
@@ -179,14 +178,6 @@ def criterion(
     levels=recipe.output_levels,
     **dict(recipe.objective_options),
   )
-
-
-def dropped(recipe: Recipe, key: Array, labels: Array | None) -> Array | None:
-  """Labels [B], some of them replaced by that of none; None where there are none."""
-  if labels is None:
-    return None
-  gone = random.uniform(key, labels.shape) < recipe.label_dropout
-  return jnp.where(gone, recipe.network.num_classes, labels)
 
 
 def decay(step: Array, decay_steps: Array) -> Array:
@@ -247,10 +238,11 @@ def mean_terms(
   def evaluate(key: Array, rows: tuple[Array, Array | None]) -> dict[str, Array]:
     images, labels = rows
     x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
+    told = conditioning.told(recipe, key, images, labels, dropping=False)
     key = random.named(key, "chain")
     if recipe.peer:
       return {"loss": recipe.peer.loss(key, parameters.shared, x, infusion.prior)}
-    terms, _ = infused_bound(recipe, parameters, key, infusion, x, labels)
+    terms, _ = infused_bound(recipe, parameters, key, infusion, x, told)
     return {
       "bound": terms.bound.mean(),
       "prior": terms.prior.mean(),
@@ -335,10 +327,10 @@ def _reports(
 
   def evaluate(key: Array, rows: tuple[Array, Array | None]) -> PyTree:
     images, labels = rows
-    labels = dropped(recipe, random.named(key, "labels"), labels)
+    told = conditioning.told(recipe, key, images, labels)
     x = pixels.dequantized(random.named(key, "dequantize"), images, recipe.levels)
     _, report = infused_bound(
-      recipe, parameters, random.named(key, "chain"), infusion, x, labels
+      recipe, parameters, random.named(key, "chain"), infusion, x, told
     )
     return report
 
@@ -351,12 +343,15 @@ def infused_bound(
   key: Array,
   infusion: Infusion,
   x: Array,
-  labels: Array | None = None,
+  told: dict[str, Array | None],
 ) -> tuple[Terms, PyTree]:
-  """The bound of one mini-batch under its own statistics, and those."""
+  """The bound of one mini-batch [B, H, W, C] under its own statistics, and those.
+
+  Named arguments of the operator are in `told`, see `conditioning.told`.
+  """
   steps = recipe.network.steps(parameters.per_step)
   infusion = infusion.learned(parameters.per_step)
-  transition = Partial(recipe.network.train, parameters.shared, label=labels)
+  transition = Partial(recipe.network.train, parameters.shared, **told)
   markov = MarkovChain(transition, steps, infusion, recipe.unroll, recipe.output_levels)
   return objectives.bound(key, markov, x)
 

@@ -56,7 +56,8 @@ class Recipe:
     ema_decay: of the averaged weights; 0: none.
     unroll: steps of the chain per iteration of the compiled loop.
     output_levels: grey levels whose probabilities are learned; 0: densities.
-    label_dropout: how often an image is trained without its label.
+    label_dropout: how often an image is trained without a condition.
+    condition: what is seen of images, one of `config.CONDITIONS`; empty: nothing.
     mesh: devices that share every batch, see `devices`; None: one device.
     peer: a rival method, which takes the place of the objective; None: infusion.
   """
@@ -71,6 +72,7 @@ class Recipe:
   output_levels: int = 0
   objective_options: tuple[tuple[str, Any], ...] = ()
   label_dropout: float = 0.0
+  condition: str = ""
   mesh: Mesh | None = None
   peer: Peer | None = None
 
@@ -187,6 +189,7 @@ def _copied(tree: PyTree) -> PyTree:
 def make_recipe(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> Recipe:
   """The program a configuration asks for."""
   network = peers.network_of(config, dataset.image_shape)
+  conditional = network.num_classes or config.model.condition
   if mesh and isinstance(network, Network):
     network = network.spread()
   return Recipe(
@@ -205,7 +208,8 @@ def make_recipe(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> R
     # `networks.layers`), but 1.65 times slower to compile, which grows with T.
     unroll=config.chain.unroll or 1,
     output_levels=dataset.levels if config.train.likelihood == "discrete" else 0,
-    label_dropout=config.train.label_dropout if network.num_classes else 0.0,
+    label_dropout=config.train.label_dropout if conditional else 0.0,
+    condition=config.model.condition,
     mesh=mesh,
   )
 

@@ -16,13 +16,16 @@ from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.model import Model, keys_of
 from infusion_jax.model.batches import in_batches
-from infusion_jax.restoration import observation
+from infusion_jax.restoration import conditions, observation
 from infusion_jax.restoration.observation import GREY, Means
 from infusion_jax.views import inpainting
 
 Array = jax.Array
 
 TASKS = ("inpaint", "colour", "superres")
+#: Ways to use what is seen: every state of the chain is held to it, which needs no
+#: training; or the network is shown it, which it must be trained for.
+WAYS = ("held", "shown")
 
 
 class Restored(NamedTuple):
@@ -42,6 +45,20 @@ class Restored(NamedTuple):
   error: float
 
 
+class Observed(NamedTuple):
+  """What is seen of N images.
+
+  Attributes:
+    means: what it is made of; None: single pixels.
+    y: the means [N, h, w, C or 1]; or the pixels [N, H, W, C], 0 where unknown.
+    picture: the same as a network is shown it, [N, H, W, C + 1].
+  """
+
+  means: Means | None
+  y: Array
+  picture: Array
+
+
 def restore(
   model: Model,
   key: Array,
@@ -53,6 +70,8 @@ def restore(
   factor: int = 4,
   known: np.ndarray | None = None,
   num_steps: int | None = None,
+  label: int | None = None,
+  way: str = "held",
 ) -> Restored:
   """Restores every image several times.
 
@@ -66,52 +85,101 @@ def restore(
     factor: of "superres": side of the blocks whose means are seen.
     known: of "inpaint": bool [H, W].
     num_steps: length of the chain; by default as trained.
+    label: of a model with classes: the label of all images.
+    way: one of `WAYS`. Pictures agree with what was seen either way.
 
   Raises:
-    UserError: there is no such task, or it does not fit the images or the model.
+    UserError: there is no such task or label, or it does not fit the images or the
+      model.
   """
   if task not in TASKS:
     raise UserError(f"task is {task!r}; allowed are {', '.join(TASKS)}")
   if model.network.distribution is not Gaussian:
     raise UserError(f"the model in {model.path} has states of bits, not Gaussian ones")
-  if task == "inpaint":
-    found = inpainting.complete(
-      model, key, originals, known, restarts, numbers=numbers, num_steps=num_steps
+  if way == "shown" and not can_be_shown(model, task, factor):
+    raise UserError(
+      f"the model in {model.path} has model.condition = {model.condition!r}; it is not"
+      f" trained for {_condition(task, factor)!r}"
     )
-    plain = np.where(known[..., None], originals, model.weights.infusion.prior.mean)
-    observed = np.where(known[..., None], originals, 0.5)
-    return Restored(observed, plain, found.images, 0.0)
-  means = Means(weights=GREY) if task == "colour" else Means(factor)
-  means.check(model.image_shape)
-  return _from_means(model, key, originals, means, restarts, numbers, num_steps)
-
-
-def _from_means(
-  model: Model,
-  key: Array,
-  originals: np.ndarray,
-  means: Means,
-  restarts: int,
-  numbers: Sequence[int] | None,
-  num_steps: int | None,
-) -> Restored:
-  y = means.observe(jnp.asarray(originals))
-  keys = keys_of(key, range(len(originals)) if numbers is None else numbers)
-  keys = jax.vmap(lambda one: keys_of(one, range(restarts)))(keys).reshape(-1)
-  markov = sampling.markov_chain(model.network, model.weights, num_steps)
-  rows = jnp.repeat(y, restarts, axis=0)
-  images = in_batches(functools.partial(_restore, means, markov), keys, rows)
-  error = float(abs(means.observe(jnp.asarray(images)) - rows).max())
-  spread = np.broadcast_to(means.spread(y), originals.shape)
-  plain = _bicubic(np.asarray(y), means.block) if means.block > 1 else spread
+  seen = observed(originals, task, factor, known)
+  numbers = range(len(originals)) if numbers is None else numbers
+  keys = jax.vmap(lambda one: keys_of(one, range(restarts)))(keys_of(key, numbers))
+  labels = model.checked_labels(label, 1)
+  markov = sampling.given(
+    model.markov(num_steps), None if labels is None else labels[0]
+  )
+  rows = (jnp.repeat(part, restarts, axis=0) for part in (seen.y, seen.picture))
+  function = functools.partial(_restore, seen.means, way, markov)
+  images = in_batches(function, keys.reshape(-1), *rows)
+  images = images.reshape(-1, restarts, *model.image_shape)
+  picture = np.asarray(seen.picture)
   return Restored(
-    spread, plain, images.reshape(-1, restarts, *model.image_shape), error
+    np.where(picture[..., -1:] > 0, picture[..., :-1], 0.5),
+    _plain(seen, model),
+    images,
+    _error(seen, images),
   )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _restore(means: Means, markov: Any, keys: Array, y: Array) -> Array:
-  return observation.restore(markov, keys, y, means)
+def can_be_shown(model: Model, task: str, factor: int) -> bool:
+  """Whether a model is trained with what a task leaves of images."""
+  return model.condition == _condition(task, factor)
+
+
+def _condition(task: str, factor: int) -> str:
+  return f"superres{factor}" if task == "superres" else task
+
+
+def observed(
+  originals: np.ndarray, task: str, factor: int = 4, known: np.ndarray | None = None
+) -> Observed:
+  """What a task leaves of images [N, H, W, C]; see `restore`.
+
+  Raises:
+    UserError: it does not fit the images.
+  """
+  x = jnp.asarray(originals)
+  if task == "inpaint":
+    picture = conditions.of_part(x, jnp.asarray(known)[..., None])
+    return Observed(None, picture[..., :-1], picture)
+  means = Means(weights=GREY) if task == "colour" else Means(factor)
+  means.check(x.shape[1:])
+  y = means.observe(x)
+  return Observed(means, y, conditions.of_means(means, y, x.shape[-1]))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _restore(
+  means: Means | None, way: str, markov: Any, keys: Array, y: Array, picture: Array
+) -> Array:
+  """One picture for each key, [B, H, W, C]."""
+  known = picture[..., -1:] > 0
+  if way == "held" and means:
+    return observation.restore(markov, keys, y, means)
+  if way == "held":
+    return sampling.inpaint(markov, keys, y, known)
+  p = sampling.predict(sampling.given(markov, seen=picture), keys)
+  return means.fitted(p.mean, p.variance, y) if means else jnp.where(known, y, p.mean)
+
+
+def _plain(seen: Observed, model: Model) -> np.ndarray:
+  """Bicubic enlargements, grey pictures, or the prior's mean where nothing is known."""
+  if seen.means and seen.means.block > 1:
+    return _bicubic(np.asarray(seen.y), seen.means.block)
+  picture = np.asarray(seen.picture)
+  prior = model.weights.infusion.prior.mean
+  return np.where(picture[..., -1:] > 0, picture[..., :-1], prior)
+
+
+def _error(seen: Observed, images: np.ndarray) -> float:
+  """See `Restored`."""
+  found = jnp.asarray(images).reshape(-1, *images.shape[2:])
+  found = seen.means.observe(found) if seen.means else found
+  rows = seen.y.shape[0], -1, *seen.y.shape[1:]
+  difference = abs(found.reshape(rows) - seen.y[:, None])
+  if not seen.means:
+    difference *= seen.picture[:, None, ..., -1:]
+  return float(difference.max())
 
 
 def _bicubic(y: np.ndarray, factor: int) -> np.ndarray:

@@ -61,7 +61,8 @@ def payload(model: Model) -> tuple[dict[str, Any], bytes]:
     The description, and the arrays' bytes: float32, little-endian, in its order.
 
   Raises:
-    UserError: the network is no multilayer perceptron, or no images are its states.
+    UserError: the network is no multilayer perceptron, it has conditions, or no grey or
+      colour images are its states.
   """
   if clouds.are_points(model.image_shape):
     raise UserError(
@@ -72,6 +73,11 @@ def payload(model: Model) -> tuple[dict[str, Any], bytes]:
   if not isinstance(module, MLP):
     raise UserError(
       f"model.name is {model.config.model.name!r}; a page runs networks 'mlp' alone"
+    )
+  if model.num_classes or model.network.shown or module.bits:
+    raise UserError(
+      f"the model in {model.path} has conditions (model.num_classes, model.condition)"
+      " or bits (chain.states); a page runs models of Gaussian states without"
     )
   infusion = model.weights.infusion
   if infusion.proposal != MIXTURE or module.self_conditioning:

@@ -86,6 +86,26 @@ def test_each_image_has_its_own_label(both, key):
   np.testing.assert_array_equal(once.mean, rows)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_image_is_seen_in_its_own_row(name, key):
+  model = ModelConfig(name=name, condition="superres2", **NETWORKS[name])
+  network = build(model, CHAIN, (4, 4, 1))
+  parameters, statistics = network.init(key)
+  # The last convolutions of a fresh U-Net are 0, and hide what is before them.
+  shared = jax.tree.map(lambda leaf: leaf + 0.1, parameters.shared)
+  row = jax.tree.map(lambda leaf: leaf[0], (parameters.per_step, statistics))
+  step = Step(row[0], jnp.int32(0), row[1])
+  z = jnp.repeat(jax.random.uniform(key, (1, 4, 4, 1)), 3, axis=0)
+  seen = jax.random.uniform(key, (3, 4, 4, 2)).at[1].set(0.0)
+  found, _ = network.fixed(shared, step, z, seen=seen)
+  nothing, _ = network.fixed(shared, step, z)
+  np.testing.assert_allclose(found.mean[1], nothing.mean[1], rtol=1e-5)
+  assert abs(found.mean[0] - found.mean[2]).max() > 1e-4
+  # Several chains of an image stand in a row.
+  many, _ = network.fixed(shared, step, jnp.repeat(z, 2, axis=0), seen=seen)
+  np.testing.assert_allclose(many.mean, jnp.repeat(found.mean, 2, axis=0), rtol=1e-5)
+
+
 FREE = Gaussian(jnp.array([0.2, 0.9]), jnp.array([0.1, 0.01]))
 GIVEN = Gaussian(jnp.array([0.5, 0.3]), jnp.array([0.02, 0.05]))
 

@@ -752,6 +752,7 @@ OTHERS = [
     (" --config.model.num_classes=1", "num_classes is 1; the labels of two_moons"),
     (" --config.model.num_classes=-1", "num_classes is -1"),
     (" --config.train.label_dropout=1.5", "label_dropout is 1.5"),
+    (" --config.model.condition=superres2", "'superres2'; factor is 2"),
   ),
   *_of(
     "sample",
@@ -768,6 +769,9 @@ OTHERS = [
     "--workdir={run}",
     ("--metrics=classes", "model with classes"),
     ("--metrics=agreement", "classes"),
+    ("--label=3", "label is '3'", "has no classes"),
+    ("--label=none", "label is 'none'", "has no classes"),
+    ("--label=mine", "label is 'mine'; allowed are own, none and a number"),
   ),
   *_of(
     "restore",
@@ -780,11 +784,25 @@ OTHERS = [
     ("--task=superres --images=exam:1", "'exam:1'"),
     ("--task=superres --out={files}/x.gif", r"x\.gif"),
     ("--task=inpaint --keep=middle", "keep", "middle"),
+    ("--task=inpaint --label=3", "has no classes"),
+    ("--task=inpaint --label=-1", "label", "-1"),
+    ("--task=inpaint --label=all", "label", "all"),
   ),
   *_of(
     "train",
     "--workdir={out} --noprogress --config=configs/digits.py",
     ("--config.chain.states=cauchy", "'cauchy'; allowed are gaussian, bernoulli"),
+    ("--config.model.condition=blur", "'blur'; allowed are inpaint, colour"),
+    ("--config.model.condition=colour", "'colour'; images have 1 channels"),
+    (
+      "--config.model.condition=inpaint --config.train.method=vae",
+      "'vae'; conditions",
+    ),
+    (
+      "--config.model.condition=inpaint --config.chain.states=bernoulli"
+      " --config.data.binarize=threshold",
+      "condition is 'inpaint'; it is for Gaussian states alone",
+    ),
     ("--config.chain.states=bernoulli", "pixels of digits are no bits"),
     ("--config.data.binarize=dither", "'dither'; allowed are threshold, sampled"),
     ("--config.data.binarize=threshold", "pixels of digits are bits"),

@@ -16,7 +16,7 @@ from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.metrics import classifier
 from infusion_jax.metrics.extractors import Predictions
 from infusion_jax.sweep import conductor, vmapped
-from infusion_jax.training import labels, loop, programs
+from infusion_jax.training import conditioning, labels, loop, programs
 from infusion_jax.training.state import initial_state, make_recipe, make_run
 
 
@@ -171,10 +171,10 @@ def test_a_run_in_a_group_is_the_run_alone():
 
 def test_labels_are_left_out_as_often_as_asked(key):
   recipe = dataclasses.replace(make_recipe(config(), dataset()), label_dropout=0.25)
-  found = np.asarray(programs.dropped(recipe, key, jnp.zeros(4000, jnp.int32)))
+  found = np.asarray(conditioning.dropped(recipe, key, jnp.zeros(4000, jnp.int32)))
   assert set(found.tolist()) == {0, 2}
   assert abs(np.mean(found == 2) - 0.25) < 0.03
-  assert programs.dropped(recipe, key, None) is None
+  assert conditioning.dropped(recipe, key, None) is None
 
 
 def test_labels_and_classes_go_together():
