@@ -18,6 +18,7 @@ from infusion_jax.metrics.extractors import Predictions
 from infusion_jax.sweep import conductor, vmapped
 from infusion_jax.training import conditioning, labels, loop, programs
 from infusion_jax.training.state import initial_state, make_recipe, make_run
+from infusion_jax.views import restoring
 
 
 def dataset():
@@ -109,6 +110,21 @@ def test_annealing_is_given_the_label(model, tmp_path):
 def test_likelihoods_of_wrong_labels_are_refused(model, label):
   with pytest.raises(UserError, match=f"label is .?{label}"):
     evaluation.check_labels(["bound"], model, Protocol(label=label))
+
+
+def test_restorations_are_of_the_label_asked_for(model, key):
+  known = np.zeros((4, 4), bool)
+  known[0, 0] = True
+  images = np.full((3, 4, 4, 1), 0.5, np.float32)
+  found = [
+    restoring.restore(
+      model, key, images, "inpaint", 2, known=known, label=label
+    ).images[:, :, ~known]
+    for label in (0, 1)
+  ]
+  assert found[0].max() < found[1].min()
+  with pytest.raises(UserError, match="label is 2"):
+    restoring.restore(model, key, images, "inpaint", 2, known=known, label=2)
 
 
 class BrightIsOne:

@@ -164,6 +164,12 @@ def test_other_networks_are_refused(digits):
     web_page.of_model(other)
 
 
+def test_conditions_are_refused(digits):
+  network = dataclasses.replace(digits.network, shown=True)
+  with pytest.raises(UserError, match="a page runs models of Gaussian states without"):
+    web_page.of_model(dataclasses.replace(digits, network=network))
+
+
 def test_points_are_refused(digits):
   network = dataclasses.replace(digits.network, image_shape=(1, 1, 2))
   points = dataclasses.replace(digits, network=network)
