@@ -9,9 +9,8 @@ import difflib
 import json
 import math
 import types
-import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from infusion_jax import objectives
 from infusion_jax.errors import UserError
@@ -121,8 +120,7 @@ class ModelConfig:
     groups: of the group norms ("unet").
     num_classes: labels 0 ... num_classes - 1 that the network is told; 0: none.
     self_conditioning: the network also sees the mean its state was drawn around.
-    condition: what the network is shown of images: a part, "inpaint"; grey values,
-      "colour"; means of 2x2 or 4x4 blocks, "superres2", "superres4"; empty: nothing.
+    condition: shown of images: "inpaint", "colour", "superres2", "superres4"; or "".
   """
 
   name: str = "mlp"
@@ -363,7 +361,7 @@ def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
   """
   if not isinstance(values, Mapping):
     raise UserError(f"{where} is {values!r}; a section of keys and values belongs here")
-  types_of = typing.get_type_hints(cls)
+  types_of = get_type_hints(cls)
   for key in values:
     if key not in types_of:
       near = difflib.get_close_matches(str(key), types_of, 1)
