@@ -158,8 +158,8 @@ def _restore(
     return observation.restore(markov, keys, y, means)
   if way == "held":
     return sampling.inpaint(markov, keys, y, known)
-  p = sampling.predict(sampling.given(markov, seen=picture), keys)
-  return means.fitted(p.mean, p.variance, y) if means else jnp.where(known, y, p.mean)
+  mean = sampling.predict(sampling.given(markov, seen=picture), keys).mean
+  return means.moved(mean, y) if means else jnp.where(known, y, mean)
 
 
 def _plain(seen: Observed, model: Model) -> np.ndarray:

@@ -71,6 +71,15 @@ def test_draws_given_an_observation_have_the_conditional_moments(means, p, key):
   np.testing.assert_allclose(found, covariance, atol=0.03)
 
 
+def test_a_picture_is_moved_by_one_number_a_mean(means, key):
+  x = jax.random.uniform(key, (2, *SHAPE))
+  y = means.observe(x) + jax.random.normal(key, means.observe(x).shape)
+  found = means.moved(x, y)
+  np.testing.assert_allclose(means.observe(found), y, atol=1e-5)
+  change = jnp.broadcast_to(means.spread(y - means.observe(x)), x.shape)
+  np.testing.assert_allclose(found - x, change, atol=1e-5)
+
+
 def test_a_chain_is_held_to_its_observation(key):
   toy = toys.linear_gaussian(3, (4, 4, 1))
   x = toy.draw(key, 5)
