@@ -111,8 +111,7 @@ class ModelConfig:
     name: "mlp", "conv", "unet", or a network of your own: "FILE.py:Class", a Flax
       module that returns a Gaussian (see docs/extending.md).
     hidden_sizes: units of the hidden layers ("mlp").
-    dtype: of the inputs of matrix products, "float32" or "bfloat16"; all else, and
-      their sums, are float32.
+    dtype: of matrix products' inputs, "float32" or "bfloat16"; the rest is float32.
     channels: feature maps of the levels, the coarsest first ("conv", "unet").
     kernel_size: of the convolutions ("conv").
     encoder: the dense layer sees "flat" pixels, or what a "conv" net saw ("conv").
