@@ -17,8 +17,7 @@ from infusion_jax.errors import UserError
 from infusion_jax.states.infusion import PROPOSALS
 
 #: `chain.states` of bits, and what `model.condition` may be (`restoration.conditions`).
-BITS = "bernoulli"
-CONDITIONS = ("inpaint", "colour", "superres2", "superres4")
+BITS, CONDITIONS = "bernoulli", ("inpaint", "colour", "superres2", "superres4")
 #: A wider layer is a typing error: its weight matrix alone fills a machine.
 _WIDEST = 1_000_000
 
@@ -108,8 +107,7 @@ class ModelConfig:
   """The transition operator's network.
 
   Attributes:
-    name: "mlp", "conv", "unet", or a network of your own: "FILE.py:Class", a Flax
-      module that returns a Gaussian (see docs/extending.md).
+    name: "mlp", "conv", "unet" or your own, "FILE.py:Class" (see docs/extending.md).
     hidden_sizes: units of the hidden layers ("mlp").
     dtype: of matrix products' inputs, "float32" or "bfloat16"; the rest is float32.
     channels: feature maps of the levels, the coarsest first ("conv", "unet").
