@@ -1,7 +1,9 @@
 """The noise of a diffusion over time, and which few of its times to visit.
 
-The forward process is that of Ho et al. (2020, section 4). Watson et al. (2021),
-"Learning to efficiently sample from diffusion probabilistic models", choose the times.
+The forward process has the cosine levels of Nichol and Dhariwal (2021), "Improved
+denoising diffusion probabilistic models": under the linear variances of Ho et al.
+(2020) small images are noise alone for a third of the times. Watson et al. (2021), "Learning
+to efficiently sample from diffusion probabilistic models", choose the times.
 """
 
 import math
@@ -16,11 +18,19 @@ from infusion_jax.peers.peer import Trained
 
 Array = jax.Array
 
-#: Times of the forward process, and its linear variances (Ho et al., section 4).
+#: Times of the forward process.
 NUM_TIMES = 1000
-_BETAS = np.linspace(1e-4, 0.02, NUM_TIMES)
-#: alpha-bar of the times 0 ... 1000.
-KEPT = np.append(1.0, np.cumprod(1.0 - _BETAS))
+
+
+def cosine_levels() -> np.ndarray:
+  """alpha-bar of the times 0 ... 1000 (Nichol and Dhariwal, eq. 17)."""
+  share = np.arange(NUM_TIMES + 1) / NUM_TIMES
+  level = np.square(np.cos((share + 0.008) / 1.008 * math.pi / 2))
+  variances = np.minimum(1.0 - level[1:] / level[:-1], 0.999)
+  return np.append(1.0, np.cumprod(1.0 - variances))
+
+
+KEPT = cosine_levels()
 #: Times that the best steps are chosen from: log snr falls by about as much each.
 CANDIDATES = np.unique(np.round(np.geomspace(1, NUM_TIMES, 142)).astype(np.int32))
 #: Time number 1 ... N of a chain of N calls: of trained peer, number and N.

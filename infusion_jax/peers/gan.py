@@ -23,7 +23,7 @@ PyTree = Any
 
 #: Deviation of the noise on the discriminator's images, and weight of R1.
 _NOISE = 0.1
-_PENALTY = 0.5
+_PENALTY = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
