@@ -2,8 +2,8 @@
 
 The forward process has the cosine levels of Nichol and Dhariwal (2021), "Improved
 denoising diffusion probabilistic models": under the linear variances of Ho et al.
-(2020) small images are noise alone for a third of the times. Watson et al. (2021), "Learning
-to efficiently sample from diffusion probabilistic models", choose the times.
+(2020) small images are noise alone for a third of the times. Watson et al. (2021),
+"Learning to efficiently sample from diffusion probabilistic models", choose the times.
 """
 
 import math
