@@ -116,7 +116,8 @@ class Contest:
     train = dataclasses.replace(
       train,
       method=method,
-      init_from=str(self.folder / "runs" / origin) if origin else "",
+      # Resolved, so that another way to write the folder is no other run.
+      init_from=str((self.folder / "runs" / origin).resolve()) if origin else "",
       num_epochs=num_epochs,
       learning_rate=train.learning_rate * kind.rate,
       checkpoint_every=max(1, num_epochs // 4),
