@@ -24,6 +24,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.compare.curve_samples = 2000
   config.compare.likelihood_images = 200
   config.compare.ais_images = 16
-  config.compare.temperatures = 300
+  config.compare.temperatures = 1500
   config.compare.classifier_epochs = 2
   return config
