@@ -3,7 +3,9 @@
     python -m experiments.compare --config=configs/compare/mnist.py --workdir=DIR \\
         --config.base.data.source=idx --config.base.data.path=FOLDER
 
-Expected time: hours on 2 CPU cores.
+One epoch of infusion, 1,562 mini-batches of 32, 23,430 passes for every method.
+Expected time: training takes at most an hour of CPU time in all, by the first steps of
+mini-batches twice as large; with all measurements it has not been run to its end yet.
 Expected result: not measured yet.
 """
 
