@@ -6,6 +6,10 @@
 "On the quantitative analysis of decoder-based generative models": noise of 50 numbers,
 a decoder 50-1024-1024-1024-784, images x/256 + U/256; 991.4 nats at an output variance
 of 0.005, of the test images. One epoch of infusion would cost as much as these 8.
+
+Expected time: 19 minutes of training on a busy machine, ten of measuring.
+Expected result: 698.9 +- 43.6 nats by annealing, sandwich gap 3.5 (16 images); bound
+617.8 +- 15.3 (200 images). See results/compare/README.md for what is missing.
 """
 
 import ml_collections

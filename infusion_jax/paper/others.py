@@ -31,8 +31,8 @@ _HEAD = """## Other methods, measured here
 
 On MNIST, by `experiments.compare`: [`compare`](compare/README.md) has what they were
 trained with, their pictures and a verdict. Networks and budgets are not those of the
-quoted numbers. A deviation quoted in table 3.1 is over repetitions; ours are standard
-errors over test images."""
+quoted numbers. Errors are over test images, here and in what is quoted of other
+methods; the thesis's own in table 3.1 are over repetitions."""
 
 _HEADERS = ("method", "hidden layers", "what", "quoted", "here", "protocol")
 
@@ -85,7 +85,8 @@ def _measured(facts: Mapping[str, Any]) -> Iterator[_Measured]:
   for row in standings.main_rows(facts["rows"], rules):
     if row["method"] != REAL:
       name = f"{row['method']}, {row['sampler']}"
-      protocol = f"{row['samples']:,} samples of {row['calls']} calls"
+      calls = f"{row['calls']} call{'s' if row['calls'] > 1 else ''}"
+      protocol = f"{row['samples']:,} samples of {calls}"
       protocol += f", sigma {row['sigma']:.3g}"
       yield _Measured(name, "Parzen", row["parzen"], row["parzen_error"], protocol)
 
