@@ -6,7 +6,15 @@ import numpy as np
 
 from infusion_jax import gaussian
 from infusion_jax.gaussian import Gaussian
-from infusion_jax.peers import GAN, GSN, DenoisingAutoencoder, Reflow, gmmn, perceptron
+from infusion_jax.peers import (
+  GAN,
+  GSN,
+  DenoisingAutoencoder,
+  Reflow,
+  gan,
+  gmmn,
+  perceptron,
+)
 from infusion_jax.peers.denoising_autoencoder import salted
 
 SHAPE = (3, 2, 1)
@@ -31,27 +39,49 @@ def test_the_moment_discrepancy_is_that_of_a_plain_loop():
   np.testing.assert_allclose(gmmn.root_mmd(first, second), np.sqrt(squared), rtol=1e-4)
 
 
-def test_each_network_of_the_gan_follows_its_own_loss():
+def gan_moved(peer, parameters, by=0.05):
+  """The parameters after one step of gradient descent."""
+  gradient = jax.jit(jax.grad(peer.loss, 1))(KEY, parameters, X, PRIOR)
+  return jax.tree.map(lambda p, g: p - by * g, parameters, gradient)
+
+
+def gan_logit(discriminator, x):
+  """What a discriminator of eight hidden units says of images."""
+  network = perceptron.Perceptron((8,), 1)
+  return perceptron.call(network, discriminator, x.reshape(len(x), -1) - 0.5)
+
+
+def test_each_network_of_the_gan_follows_its_own_loss(monkeypatch):
   """A generator's step fools more, a discriminator's step is fooled less."""
+  # The penalty on slopes, by itself, brings both kinds of images together.
+  monkeypatch.setattr(gan, "_PENALTY", 0.0)
   peer = GAN(SHAPE, (8,))
   parameters = peer.init(KEY)
-  gradient = jax.jit(jax.grad(peer.loss, 1))(KEY, parameters, X, PRIOR)
+  moved = gan_moved(peer, parameters)
   noise = jax.random.normal(jax.random.key(2), (200, peer.noise_size))
 
   def margin(decoder, discriminator):
     fake = peer.decode({"decoder": decoder}, noise)
-    logits = [
-      perceptron.call(
-        perceptron.Perceptron((8,), 1), discriminator, x.reshape(len(x), -1) - 0.5
-      ).mean()
-      for x in (fake, X)
-    ]
+    logits = [gan_logit(discriminator, x).mean() for x in (fake, X)]
     return logits[0], logits[1] - logits[0]
 
-  moved = jax.tree.map(lambda p, g: p - 0.05 * g, parameters, gradient)
   fooled, gap = margin(parameters["decoder"], parameters["discriminator"])
   assert margin(moved["decoder"], parameters["discriminator"])[0] > fooled
   assert margin(parameters["decoder"], moved["discriminator"])[1] > gap
+
+
+def test_the_penalty_flattens_the_gans_discriminator(monkeypatch):
+  def slope(discriminator):
+    gradient = jax.grad(lambda x: gan_logit(discriminator, x).sum())(X)
+    return float(np.square(gradient).sum((1, 2, 3)).mean())
+
+  peer, slopes = GAN(SHAPE, (8,)), {}
+  parameters = peer.init(KEY)
+  for weight in (0.0, gan._PENALTY):
+    monkeypatch.setattr(gan, "_PENALTY", weight)
+    slopes[weight] = slope(gan_moved(peer, parameters)["discriminator"])
+  plain, held = slopes.values()
+  assert held < 0.9 * plain and held < slope(parameters["discriminator"])
 
 
 def test_reflow_leaves_its_teacher_alone_and_pairs_noise_with_its_pictures():
