@@ -205,7 +205,7 @@ class Session:
 
   def check_gaussian(self, name: str) -> None:
     """Raises UserError where a metric of Gaussian states meets a chain of bits."""
-    if self.model.network.distribution is not Gaussian:
+    if not issubclass(self.model.network.distribution, Gaussian):
       raise UserError(
         f"metric {name!r} needs Gaussian states; the model in {self.model.path} has"
         f" chain.states = {self.model.config.chain.states!r}"

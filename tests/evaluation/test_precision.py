@@ -10,8 +10,11 @@ import runs
 from infusion_jax import evaluation
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import Protocol, Session
+from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood import importance
 from infusion_jax.model import load
+from infusion_jax.states.bernoulli import Bernoulli
+from infusion_jax.states.self_conditioned import SelfConditioned
 from infusion_jax.sweep import vmapped
 from infusion_jax.training import loop
 
@@ -136,3 +139,17 @@ def test_another_floor_of_the_variance_is_another_question_and_says_so(model, tm
   assert "floor of the variance 2e-05" in evaluation.in_words(lower)
   assert lower["value"] != plain["value"]
   assert same["value"] == pytest.approx(plain["value"], rel=1e-6)
+
+
+def test_self_conditioned_states_are_gaussian_and_bits_are_not(model, tmp_path):
+  def refused(distribution):
+    network = dataclasses.replace(model.network, distribution=distribution)
+    other = session(dataclasses.replace(model, network=network), tmp_path)
+    try:
+      other.check_gaussian("ais")
+    except UserError:
+      return True
+    return False
+
+  assert not refused(Gaussian) and not refused(SelfConditioned)
+  assert refused(Bernoulli)
