@@ -1,9 +1,10 @@
 """What came of a comparison: a table, a plot over network calls, a grid a method."""
 
+import collections
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,9 +12,11 @@ import numpy as np
 
 from infusion_jax import random
 from infusion_jax.comparison.contest import Contest
-from infusion_jax.comparison.judge import Row
+from infusion_jax.comparison.contestants import Ours
+from infusion_jax.comparison.judge import REAL, Row
 from infusion_jax.comparison.rules import Rules
-from infusion_jax.drawing import line_plots, markdown, outputs, plots
+from infusion_jax.drawing import markdown, outputs, plots, rankings
+from infusion_jax.drawing.rankings import Band
 from infusion_jax.drawing.tiles import Picture
 from infusion_jax.storage import files, provenance
 
@@ -56,7 +59,7 @@ def write(contest: Contest, rows: Sequence[Row]) -> dict[str, pathlib.Path]:
   folder = contest.folder
   named = {name: folder / name for name in (TABLE_FILE, RESULT_FILE, PLOT_FILE)}
   files.save_bytes(named[TABLE_FILE], f"{tables(contest, rows)}\n".encode())
-  plots.save(named[PLOT_FILE], plot(rows))
+  plots.save(named[PLOT_FILE], plot(rows, contest.rules.main_calls))
   for method in contest.rules.methods:
     for sampler, picture in grids(contest, method).items():
       name = outputs.file_name(f"samples {method} {sampler}") + ".png"
@@ -137,28 +140,54 @@ def _likelihood_cells(row: Row) -> list[Any]:
   ]
 
 
-def plot(rows: Iterable[Row]) -> Picture:
-  """FID against network calls, both logarithmic; one line a sampler."""
-  lines: dict[str, dict[int, float]] = {}
+def plot(rows: Iterable[Row], main_calls: int) -> Picture:
+  """FID against network calls, both logarithmic; one line a sampler.
+
+  Infusion stands out most, and after it the best sampler of each method, the lowest FID
+  at the main number of calls first; the others are grey.
+  """
   rows = [row for row in rows if "fid" in row]
   fewest = min(row["samples"] for row in rows)
+  lines: dict[tuple[str, str], dict[int, float]] = {}
   for row in rows:
     if row["samples"] == fewest:
-      title = f"{row['method']}, {row['sampler']}".removesuffix(", ")
-      lines.setdefault(title, {})[row["calls"]] = row["fid"]
+      lines.setdefault((row["method"], row["sampler"]), {})[row["calls"]] = row["fid"]
+  real = lines.pop((REAL, ""), None)
   longest = max(max(line) for line in lines.values())
-  series = {}
-  for title, line in lines.items():
-    # One call, or none: the same pictures however many are allowed.
-    ends = [1, longest] if len(line) == 1 else sorted(line)
-    series[title] = ends, [line.get(n, next(iter(line.values()))) for n in ends]
-  return line_plots.curves(
-    series,
+  ranked = sorted(lines, key=lambda name: _rank(name, lines, main_calls))
+  samplers = collections.Counter(method for method, _ in lines)
+  return rankings.compared_curves(
+    {
+      method if samplers[method] == 1 else f"{method}, {sampler}": _band(
+        lines[method, sampler], longest
+      )
+      for method, sampler in ranked
+    },
     "network calls",
-    f"classifier FID of {fewest:,} pictures",
-    logarithmic="xy",
-    size=(7.6, 5.0),
+    f"classifier FID of {fewest:,} pictures (lower is better)",
+    own=Ours.title,
+    reference=real and (REAL, next(iter(real.values()))),
   )
+
+
+def _rank(
+  name: tuple[str, str],
+  lines: Mapping[tuple[str, str], Mapping[int, float]],
+  main_calls: int,
+) -> tuple[bool, bool, float]:
+  """Sorts samplers for the plot; a line of one number of calls has that one's FID."""
+
+  def fid(name: tuple[str, str]) -> float:
+    return lines[name].get(main_calls, min(lines[name].values()))
+
+  best = min(fid(other) for other in lines if other[0] == name[0])
+  return name[0] != Ours.title, fid(name) > best, fid(name)
+
+
+def _band(line: Mapping[int, float], longest: int) -> Band:
+  """A line; one number of calls gives the same pictures where more are allowed."""
+  calls = sorted(line) if len(line) > 1 else [*line, longest]
+  return Band(calls, [[line.get(n, next(iter(line.values()))) for n in calls]])
 
 
 def grids(contest: Contest, method: str) -> dict[str, Picture]:

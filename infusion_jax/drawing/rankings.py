@@ -17,6 +17,8 @@ _COLORS = (*PALETTE, "#8C510A")
 #: Lines that stand out; the others are grey and have no name.
 MOST_NAMED = len(_COLORS)
 _GREY = "0.78"
+#: Between names, from middle to middle.
+_NAME_INCHES = 0.2
 _LEADER = {"arrowstyle": "-", "lw": 0.6, "alpha": 0.5, "shrinkA": 1, "shrinkB": 0}
 
 
@@ -65,13 +67,8 @@ def ranked_curves(
   Raises:
     UserError: no curve, or arrays that do not match.
   """
-  from matplotlib.figure import Figure
-
-  lines = {label: _line(label, band) for label, band in bands.items()}
-  at_least(1, len(lines), "the number of curves")
-  figure = Figure(figsize=size, dpi=150, layout="constrained")
-  figure.suptitle(title, fontsize="large")
-  axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+  lines = _lines(bands)
+  axes = _axes(size, xlabel, ylabel, title)
   ends = [part for line in lines.values() for part in (line.middle, line.high)]
   low, high = limits(ends, clip_low_quantile)
   named = named_lines({label: line.middle for label, line in lines.items()}, low)
@@ -81,7 +78,46 @@ def ranked_curves(
   axes.set_ylim(low, high)
   set_style(axes, [line.x for line in lines.values()])
   _name_ends(axes, {label: lines[label] for label in named})
-  return rendered(figure)
+  return rendered(axes.figure)
+
+
+def compared_curves(
+  bands: Mapping[str, Band],
+  xlabel: str,
+  ylabel: str,
+  *,
+  own: str = "",
+  reference: tuple[str, float] | None = None,
+  size: tuple[float, float] = (7.2, 4.8),
+) -> Picture:
+  """Draws curves over two logarithmic axes; the first eight stand out.
+
+  Args:
+    bands: by label, those that matter most first; positive numbers.
+    xlabel: under the x axis.
+    ylabel: beside the y axis.
+    own: the label of the curve that is drawn thick and named in bold.
+    reference: name and height of a dashed line.
+    size: inches, at 150 dots an inch.
+
+  Returns:
+    The picture [H, W, 3]. Names stand at the ends of the lines.
+
+  Raises:
+    UserError: no curve, or arrays that do not match.
+  """
+  lines = _lines(bands)
+  axes = _axes(size, xlabel, ylabel)
+  set_style(axes, [line.x for line in lines.values()])
+  _set_logarithmic(axes)
+  named = list(lines)[:MOST_NAMED]
+  for label in reversed(lines):
+    color = _COLORS[named.index(label)] if label in named else _GREY
+    _draw(axes, lines[label], color, label in named, dots=True, thick=label == own)
+  if reference:
+    _draw_reference(axes, *reference)
+  _name_ends(axes, {label: lines[label] for label in named}, own)
+  return rendered(axes.figure)
 
 
 def named_lines(
@@ -93,6 +129,21 @@ def named_lines(
   return visible[:MOST_NAMED]
 
 
+def _axes(
+  size: tuple[float, float], xlabel: str, ylabel: str, title: str = ""
+) -> "Axes":
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=size, dpi=150, layout="constrained")
+  figure.suptitle(title, fontsize="large")
+  return figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+
+
+def _lines(bands: Mapping[str, Band]) -> dict[str, _Line]:
+  at_least(1, len(bands), "the number of curves")
+  return {label: _line(label, band) for label, band in bands.items()}
+
+
 def _line(label: str, band: Band) -> _Line:
   x, values = np.asarray(band.x, np.float64), np.asarray(band.values, np.float64)
   if x.ndim != 1 or values.ndim != 2 or values.shape[1] != len(x) or not len(values):
@@ -102,23 +153,53 @@ def _line(label: str, band: Band) -> _Line:
   return _Line(x, values.min(axis=0), values.mean(axis=0), values.max(axis=0))
 
 
-def _draw(axes: "Axes", line: _Line, color: str, front: bool) -> None:
-  order = 3 if front else 2
-  axes.plot(line.x, line.middle, color=color, lw=1.7 if front else 1.0, zorder=order)
+def _draw(
+  axes: "Axes",
+  line: _Line,
+  color: str,
+  front: bool,
+  *,
+  dots: bool = False,
+  thick: bool = False,
+) -> None:
+  order = 4 if thick else 3 if front else 2
+  width = 3.0 if thick else 1.7 if front else 1.0
+  look = {"marker": "o", "ms": 2.2 * width**0.5} if dots else {}
+  axes.plot(line.x, line.middle, color=color, lw=width, zorder=order, **look)
   if front and np.any(line.high > line.low):
     shade = {"color": color, "alpha": 0.15, "lw": 0}
     axes.fill_between(line.x, line.low, line.high, **shade, zorder=order - 0.5)
 
 
-def _name_ends(axes: "Axes", lines: Mapping[str, _Line]) -> None:
+def _set_logarithmic(axes: "Axes") -> None:
+  """Both axes, with plain numbers at 1, 2 and 5 times powers of ten."""
+  from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+  axes.set(xscale="log", yscale="log")
+  for axis in (axes.xaxis, axes.yaxis):
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def _draw_reference(axes: "Axes", name: str, height: float) -> None:
+  axes.axhline(height, color="0.4", lw=1.0, ls="--", zorder=1)
+  place = (0.01, height)
+  look = {"color": "0.4", "fontsize": "small", "va": "bottom"}
+  axes.text(*place, name, transform=axes.get_yaxis_transform(), **look)
+
+
+def _name_ends(axes: "Axes", lines: Mapping[str, _Line], bold: str = "") -> None:
   """Names at the right edge, moved apart, each joined to the end of its line."""
   ends = {}
   for label, line in lines.items():
     last = np.flatnonzero(np.isfinite(line.middle))[-1]
     ends[label] = line.x[last], line.middle[last]
-  low, high = axes.get_ylim()
-  heights = [(y - low) / (high - low) for _, y in ends.values()]
-  places = spread(heights, 0.055)
+  # Limits settle first; then places in the picture do not depend on the scale.
+  axes.set_ylim(*axes.get_ylim())
+  to_axes = axes.transData + axes.transAxes.inverted()
+  heights = [to_axes.transform(end)[1] for end in ends.values()]
+  places = spread(heights, _NAME_INCHES / axes.figure.get_figheight())
   for index, (label, end) in enumerate(ends.items()):
     axes.annotate(
       label,
@@ -128,6 +209,7 @@ def _name_ends(axes: "Axes", lines: Mapping[str, _Line]) -> None:
       color=_COLORS[index],
       va="center",
       fontsize="small",
+      fontweight="bold" if label == bold else "normal",
       annotation_clip=False,
       # From the text's left edge, half as high as it is.
       arrowprops={**_LEADER, "color": _COLORS[index], "relpos": (0.0, 0.5)},

@@ -12,6 +12,7 @@ from infusion_jax.comparison.judge import REAL
 from infusion_jax.comparison.rules import Rules
 from infusion_jax.config import ChainConfig
 from infusion_jax.datasets import Dataset
+from infusion_jax.drawing.rankings import Band
 from infusion_jax.errors import UserError
 from infusion_jax.peers import METHODS
 
@@ -100,6 +101,31 @@ def test_tables_plot_and_grids_are_written(finished):
   )
   table = written["table.md"].read_text()
   assert "| VAE" in table and "| infusion" in table
+
+
+def test_the_plot_names_infusion_then_the_best_sampler_of_each_method(monkeypatch):
+  def line(method, sampler, values):
+    facts = {"method": method, "sampler": sampler, "samples": 20}
+    return [{**facts, "calls": n, "fid": fid} for n, fid in values.items()]
+
+  rows = [
+    *line(REAL, "", {0: 1.0}),
+    *line("flow", "slow", {1: 9.0, 3: 5.0}),
+    *line("flow", "fast", {1: 9.0, 3: 2.0}),
+    *line("once", "decoder", {1: 3.0}),
+    *line("infusion", "chain", {1: 90.0, 3: 4.0}),
+    {"method": "flow", "likelihood": "exact", "value": 1.0},
+  ]
+  drawn = {}
+  monkeypatch.setattr(
+    standings.rankings,
+    "compared_curves",
+    lambda bands, *labels, **options: drawn.update(bands=bands, **options),
+  )
+  standings.plot(rows, main_calls=3)
+  assert list(drawn["bands"]) == ["infusion", "flow, fast", "once", "flow, slow"]
+  assert drawn["bands"]["once"] == Band([1, 3], [[3.0, 3.0]])
+  assert drawn["own"] == "infusion" and drawn["reference"] == (REAL, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,28 @@ def test_eight_curves_stand_out_and_the_rest_is_grey():
   assert drawn == {*rankings._COLORS[:3], "#000000"}
 
 
+def test_of_compared_curves_the_own_is_thickest_and_equal_ratios_are_spaced_equally():
+  calls = [1, 10, 100]
+  bands = {f"{i}": Band(calls, [[1.5**i, 15.0**i, 150.0**i]]) for i in range(1, 11)}
+  picture = rankings.compared_curves(bands, "x", "y", own="2", reference=("best", 1.2))
+  assert colours(picture) == set(rankings._COLORS)
+  plain = rankings.compared_curves(bands, "x", "y")
+  assert area(picture, 1) > 1.4 * area(plain, 1)
+  assert area(picture, 0) == pytest.approx(area(plain, 0), rel=0.1)
+  straight = rankings.compared_curves({"": Band(calls, [calls])}, "x", "y")
+  rows, columns = np.nonzero(of_colour(straight, 0))
+  assert abs(np.corrcoef(rows, columns)[0, 1]) > 0.999
+
+
+def of_colour(picture, index: int) -> np.ndarray:
+  color = np.array(list(bytes.fromhex(rankings._COLORS[index][1:])))
+  return np.abs(picture.astype(int) - color).sum(-1) < 30
+
+
+def area(picture, index: int) -> int:
+  return of_colour(picture, index).sum()
+
+
 def test_a_curve_below_the_picture_has_no_name():
   middles = {
     "deep": np.full(3, -900.0),
