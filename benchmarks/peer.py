@@ -115,7 +115,10 @@ class Peer:
     """
     num_steps = len(rates)
     self.operator = Operator(images.shape[1], hidden, num_steps).to(device)
-    self.optimizer = torch.optim.Adam(self.operator.parameters(), 1e-3, fused=True)
+    # "capturable": Adam's step count stays on a GPU, where a CUDA graph can count.
+    self.optimizer = torch.optim.Adam(
+      self.operator.parameters(), 1e-3, fused=True, capturable=device == "cuda"
+    )
     self._images = torch.as_tensor(images, device=device)
     self._prior = [torch.tensor(p, device=device) for p in prior]
     self._rates = torch.as_tensor(rates, dtype=torch.float32, device=device)
@@ -127,11 +130,19 @@ class Peer:
   def train(self, batch_size: int, num_steps: int) -> torch.Tensor:
     """Takes optimizer steps; returns the last loss."""
     for i in range(num_steps):
-      first = i * batch_size % len(self._images)
-      rows = self._images[first : first + batch_size]
-      x = (rows.float() + torch.rand(rows.shape, device=self._device)) / 256
-      loss = self.loss_and_gradient(x, self._draw)
-      self.optimizer.step()
+      loss = self.step(self.rows(i, batch_size))
+    return loss
+
+  def rows(self, i: int, batch_size: int) -> torch.Tensor:
+    """Mini-batch i of the images, [B, d] uint8."""
+    first = i * batch_size % len(self._images)
+    return self._images[first : first + batch_size]
+
+  def step(self, rows: torch.Tensor) -> torch.Tensor:
+    """One optimizer step on a mini-batch, [B, d] uint8; returns the loss."""
+    x = (rows.float() + torch.rand(rows.shape, device=self._device)) / 256
+    loss = self.loss_and_gradient(x, self._draw)
+    self.optimizer.step()
     return loss
 
   def loss_and_gradient(
@@ -165,3 +176,28 @@ class Peer:
     del t
     options = {"device": self._device}
     return torch.randn(shape, **options), torch.rand(shape, **options)
+
+
+class Graphed:
+  """The whole training step of a peer as one CUDA graph, replayed."""
+
+  def __init__(self, peer: Peer, batch_size: int) -> None:
+    """Warms up on a stream of its own, as capturing asks for, and captures."""
+    self._peer, self._batch_size = peer, batch_size
+    self._rows = peer.rows(0, batch_size).clone()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+      for _ in range(3):
+        peer.step(self._rows)
+    torch.cuda.current_stream().wait_stream(side)
+    self._graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(self._graph):
+      self._loss = peer.step(self._rows)
+
+  def train(self, num_steps: int) -> torch.Tensor:
+    """Takes optimizer steps; returns the last loss."""
+    for i in range(num_steps):
+      self._rows.copy_(self._peer.rows(i, self._batch_size))
+      self._graph.replay()
+    return self._loss

@@ -41,7 +41,7 @@ def _mlp(batch_size: int = 128) -> workloads.Size:
 def train_step(batch_size: int = 128) -> Numbers:
   """A training step of the MNIST network beside PyTorch and its own products."""
   size = _mlp(batch_size)
-  ours = workloads.Ours(size)
+  ours = workloads.Ours(size, _images(size))
   began = time.perf_counter()
   ours.train(1)
   compile_seconds = time.perf_counter() - began
@@ -54,9 +54,8 @@ def train_step(batch_size: int = 128) -> Numbers:
     ),
     "ceiling": square,
   }
-  if peers.installed():
-    contestants["torch_eager"] = peers.train(size, compiled=False)
-    contestants["torch_compile"] = peers.train(size, compiled=True)
+  for name, kind in _peers().items():
+    contestants[name] = peers.train(size, **kind)
   contestants.update(_in_bfloat16(size))
   times = timing.take_turns(contestants, _ROUNDS.value, what=f"train, B = {batch_size}")
   flops = size.useful_flops * peers.STEPS
@@ -78,7 +77,7 @@ def train_step(batch_size: int = 128) -> Numbers:
       "own_matmuls_bfloat16", "ours_bfloat16"
     ),
   }
-  for name in ("torch_eager", "torch_compile"):
+  for name in peers.kinds():
     for ours, kind in (("ours", ""), ("ours_bfloat16", "_bfloat16")):
       there = f"{name}{kind}" in contestants
       ratio = times.ratio(f"{name}{kind}", ours) if there else None
@@ -86,19 +85,26 @@ def train_step(batch_size: int = 128) -> Numbers:
   return found
 
 
+def _images(size: workloads.Size) -> int:
+  """Training images: enough for the steps of a timed call."""
+  return max(10, peers.STEPS) * size.batch_size
+
+
 def _in_bfloat16(size: workloads.Size) -> dict[str, Callable[[], object]]:
   """The contestants whose products are in bfloat16: ours and, if there, PyTorch's."""
-  half = workloads.Ours(dataclasses.replace(size, dtype="bfloat16"))
+  half = workloads.Ours(dataclasses.replace(size, dtype="bfloat16"), _images(size))
   products = workloads.own_matmuls(half.size)
   found = {
     "ours_bfloat16": lambda: half.train(peers.STEPS),
     "own_matmuls_bfloat16": _repeated(products, peers.STEPS),
   }
-  if peers.installed():
-    for name, compiled in (("torch_eager", False), ("torch_compile", True)):
-      work = peers.train(size, compiled=compiled, autocast=True)
-      found[f"{name}_bfloat16"] = work
+  for name, kind in _peers().items():
+    found[f"{name}_bfloat16"] = peers.train(size, autocast=True, **kind)
   return found
+
+
+def _peers() -> dict[str, dict[str, bool]]:
+  return peers.kinds() if peers.installed() else {}
 
 
 def train_step_512() -> Numbers:

@@ -88,7 +88,12 @@ RUNS = (
       "train.parzen_samples": 2000,
     },
     full={"train.parzen_every": 10, "train.checkpoint_every": 10},
-    medium={"train.num_epochs": 100, "train.checkpoint_every": 1, **_AVERAGED},
+    medium={
+      "train.num_epochs": 100,
+      "train.checkpoint_every": 5,
+      "train.decay": "cosine",
+      **_AVERAGED,
+    },
     smoke={
       **_TINY_MLP,
       "train.keep_every": 1,
@@ -180,12 +185,12 @@ RUNS = (
         Panel("e", (0.06, 0.08, 0.1), {"train.num_epochs": 2}),
         Panel("f", (0.04, 0.06, 0.08), {"train.num_epochs": 2}),
       ),
-      # The whole of T = 1; elsewhere the published best rate and its neighbours.
+      # Without constant rates in many steps.
       "medium": (
-        Panel("a", changes={"train.num_epochs": 12}),
-        Panel("b", (0.08, 0.1, 0.15), {"train.num_epochs": 12}),
-        Panel("c", (0.01, 0.02, 0.03), {"train.num_epochs": 8}),
-        Panel("d", (0.0, 0.01, 0.02), {"train.num_epochs": 8}),
+        Panel("a", changes={"train.num_epochs": 100}),
+        Panel("b", changes={"train.num_epochs": 30}),
+        Panel("c", changes={"train.num_epochs": 20}),
+        Panel("d", changes={"train.num_epochs": 20}),
       ),
       "full": tuple(map(Panel, "abcdef")),
       "smoke": (

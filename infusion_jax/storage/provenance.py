@@ -14,6 +14,9 @@ import jax
 
 from infusion_jax import commands
 
+#: Names the commit where the package lies in no checkout, as on a rented machine.
+COMMIT_VARIABLE = "INFUSION_JAX_COMMIT"
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 #: An absolute path; its last part is the group. "1/4" and "a/b" are none.
@@ -71,7 +74,7 @@ def commit() -> str:
   """The commit of the checkout this package lies in, "+changes" if edited.
 
   Results of earlier runs, in the folder `results`, are no part of the program:
-  renewing them is no change.
+  renewing them is no change. Outside a checkout: what INFUSION_JAX_COMMIT says.
   """
   folder = pathlib.Path(__file__).resolve().parent
   try:
@@ -81,7 +84,7 @@ def commit() -> str:
       folder, "status", "--porcelain", "--untracked-files=no", "--", *program
     )
   except (OSError, subprocess.SubprocessError):
-    return "unknown"
+    return os.environ.get(COMMIT_VARIABLE, "unknown")
   return head + ("+changes" if changes else "")
 
 

@@ -42,6 +42,15 @@ def test_an_edited_program_is_told_from_renewed_results(tmp_path, monkeypatch):
   assert provenance.commit() == clean + "+changes"
 
 
+def test_outside_a_checkout_the_environment_names_the_commit(tmp_path, monkeypatch):
+  monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+  monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+  monkeypatch.delenv(provenance.COMMIT_VARIABLE, raising=False)
+  assert provenance.commit() == "unknown"
+  monkeypatch.setenv(provenance.COMMIT_VARIABLE, "0123456789ab")
+  assert provenance.commit() == "0123456789ab"
+
+
 def test_what_is_shared_names_no_folder_of_the_machine():
   shared = provenance.without_folders(
     {
