@@ -18,12 +18,8 @@ def installed() -> bool:
   return importlib.util.find_spec("torch") is not None
 
 
-def kinds() -> dict[str, dict[str, bool]]:
-  """Ways to run the step in PyTorch by name, what `train` takes for each."""
-  found = {"torch_eager": {"compiled": False}, "torch_compile": {"compiled": True}}
-  if jax.default_backend() == "gpu":
-    found["torch_graph"] = {"compiled": True, "graphed": True}
-  return found
+#: Ways to run the step in PyTorch by name: what `train` takes for each.
+KINDS = {"torch_eager": {"compiled": False}, "torch_compile": {"compiled": True}}
 
 
 def train(

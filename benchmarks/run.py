@@ -7,6 +7,7 @@ round. PyTorch takes part if it is installed (pip install -e '.[bench]').
 """
 
 import dataclasses
+import functools
 import json
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from absl import app, flags
 
 from benchmarks import peers, timing, workloads
@@ -77,7 +79,7 @@ def train_step(batch_size: int = 128) -> Numbers:
       "own_matmuls_bfloat16", "ours_bfloat16"
     ),
   }
-  for name in peers.kinds():
+  for name in peers.KINDS:
     for ours, kind in (("ours", ""), ("ours_bfloat16", "_bfloat16")):
       there = f"{name}{kind}" in contestants
       ratio = times.ratio(f"{name}{kind}", ours) if there else None
@@ -88,6 +90,29 @@ def train_step(batch_size: int = 128) -> Numbers:
 def _images(size: workloads.Size) -> int:
   """Training images: enough for the steps of a timed call."""
   return max(10, peers.STEPS) * size.batch_size
+
+
+def train_step_graph() -> Numbers:
+  """The step beside PyTorch's compiled one as one CUDA graph; not on other devices."""
+  ratios = {"ratio_to_torch_graph": "ours", "ratio_to_torch_graph_bfloat16": "half"}
+  if jax.default_backend() != "gpu" or not peers.installed():
+    return dict.fromkeys(ratios)
+  size = _mlp()
+  steps = {
+    "ours": workloads.Ours(size, _images(size)),
+    "half": workloads.Ours(dataclasses.replace(size, dtype="bfloat16"), _images(size)),
+  }
+  contestants: dict[str, Callable[[], object]] = {
+    name: functools.partial(ours.train, peers.STEPS) for name, ours in steps.items()
+  }
+  for name, ours in ratios.items():
+    contestants[name] = peers.train(
+      size, compiled=True, graphed=True, autocast=ours == "half"
+    )
+  times = timing.take_turns(contestants, _ROUNDS.value, what="train, CUDA graph")
+  return {name: times.ratio(name, ours) for name, ours in ratios.items()} | {
+    "torch_graph_step_seconds": times.median("ratio_to_torch_graph") / peers.STEPS
+  }
 
 
 def _in_bfloat16(size: workloads.Size) -> dict[str, Callable[[], object]]:
@@ -104,7 +129,7 @@ def _in_bfloat16(size: workloads.Size) -> dict[str, Callable[[], object]]:
 
 
 def _peers() -> dict[str, dict[str, bool]]:
-  return peers.kinds() if peers.installed() else {}
+  return peers.KINDS if peers.installed() else {}
 
 
 def train_step_512() -> Numbers:
@@ -210,6 +235,7 @@ def startup() -> Numbers:
 BENCHMARKS: dict[str, Callable[[], Numbers]] = {
   "train_step": train_step,
   "train_step_512": train_step_512,
+  "train_step_graph": train_step_graph,
   "train_step_conv": train_step_conv,
   "sampling": sampling,
   "bound": bound,

@@ -237,7 +237,7 @@ TARGETS = (
     medium={
       "test": {"num_images": 1000, "num_chains": 100, "repetitions": 1},
       "train": {"num_images": 100, "num_chains": 100, "repetitions": 1},
-      "annealing": {"ais_images": 64, "ais_chains": 2, "temperatures": 1000},
+      "annealing": {"ais_images": 64, "ais_chains": 2, "temperatures": 500},
     },
     smoke={
       "test": {"num_images": 10, "num_chains": 4, "repetitions": 2},
