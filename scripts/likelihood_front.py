@@ -53,6 +53,10 @@ RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
     (1.0, {**_HYBRID, **_DISCRETE, "train.bound_weight": 0.1})
   ],
   "denoising, interpolation": [(1.0, _BETWEEN)],
+  "denoising, then lower bound, interpolation": [
+    (0.5, _BETWEEN),
+    (0.5, {**_BOUND, **_BETWEEN}),
+  ],
   "lower bound, interpolation": [(1.0, {**_BOUND, **_BETWEEN})],
   "lower bound, interpolation, learned rates": [(1.0, {**_BOUND, **_LEARNED})],
   "hybrid 0.1, interpolation, learned rates": [
