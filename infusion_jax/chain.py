@@ -126,8 +126,8 @@ class MarkovChain:
 
   def log_output(self, x: Array, prediction: Gaussian) -> Array:
     """log p^(T)(x | z^(T-1)), [B] nats, of images x [B, H, W, C]."""
-    log_p = prediction.log_output(x, self.levels)
-    return gaussian.per_image(gaussian.with_outliers(log_p, x, self.outliers))
+    log_p = prediction.log_output(x, self.levels, self.outliers)
+    return gaussian.per_image(log_p)
 
   def with_rates(self, rates: Array) -> "MarkovChain":
     """The same chain with other infusion rates, [T] or [T, H, W, 1]."""
@@ -168,7 +168,7 @@ class Result(NamedTuple):
   """What a chain returns.
 
   Attributes:
-    prediction: p^(T)(. | z^(T-1)).
+    prediction: p^(T)(. | z^(T-1)); of a model chain `Distribution.settled`.
     total: what `fold` accumulated over the steps (None if not asked for).
     trace: what `record` took from every step, stacked on a leading [T] axis
       (None if not asked for; nothing is stored then).
@@ -254,7 +254,7 @@ def generate(key: Array, markov: MarkovChain, count: int, **options: Any) -> Res
     The result of `run`; its prediction is p^(T)(. | z^(T-1)).
   """
   keys = random.steps(key, markov.num_steps)
-  return _run(keys, markov, count, from_model, **options)
+  return _settled(key, _run(keys, markov, count, from_model, **options))
 
 
 def clamp(
@@ -269,8 +269,8 @@ def clamp(
     known: [B, H, W, 1] or broadcastable, True where a pixel is known.
     **options: `fold`, `initial`, `record` of `run`, whose prediction is not clamped.
   """
-  keys = random.steps(key, markov.num_steps)
-  return _run(keys, markov, image.shape[0], clamping(image, known), **options)
+  keys, draw = random.steps(key, markov.num_steps), clamping(image, known)
+  return _settled(key, _run(keys, markov, image.shape[0], draw, **options))
 
 
 def decode(noise: Array, markov: MarkovChain) -> Gaussian:
@@ -285,6 +285,11 @@ def decode(noise: Array, markov: MarkovChain) -> Gaussian:
   """
   inputs = jnp.moveaxis(noise, 1, 0)
   return _run(inputs, markov, noise.shape[0], from_noise).prediction
+
+
+def _settled(key: Array, result: Result) -> Result:
+  last = result.prediction.settled(random.named(key, "latent"))
+  return result._replace(prediction=last)
 
 
 def _run(

@@ -117,6 +117,7 @@ class ModelConfig:
     groups: of the group norms ("unet").
     num_classes: labels 0 ... num_classes - 1 that the network is told; 0: none.
     self_conditioning: the network also sees the mean its state was drawn around.
+    latents: modes of every transition, 1 to 8 Gaussians of whole images ("mlp").
     condition: shown of images: "inpaint", "colour", "superres2", "superres4"; or "".
   """
 
@@ -130,6 +131,7 @@ class ModelConfig:
   groups: int = 8
   num_classes: int = _later(0)
   self_conditioning: bool = _later(False)
+  latents: int = _later(1)
   condition: str = _later("")
 
   def __post_init__(self) -> None:
@@ -139,6 +141,7 @@ class ModelConfig:
     _in_range("model.blocks", self.blocks, 1, 100)
     _in_range("model.groups", self.groups, 1, 10_000)
     _in_range("model.num_classes", self.num_classes, 0, 100_000)
+    _in_range("model.latents", self.latents, 1, 8)
     _one_of("model.condition", self.condition or CONDITIONS[0], CONDITIONS)
     if any(not 1 <= size <= _WIDEST for size in self.hidden_sizes):
       raise UserError(
@@ -392,9 +395,5 @@ def _cast(kind: Any, value: Any, where: str) -> Any:
   raise UserError(f"{where} is {value!r}; allowed is {_ALLOWED[kind]}")
 
 
-_ALLOWED = {
-  int: "a whole number",
-  float: "a number",
-  str: "a string",
-  bool: "True or False",
-}
+_ALLOWED = {int: "a whole number", float: "a number", str: "a string"}
+_ALLOWED[bool] = "True or False"

@@ -62,9 +62,18 @@ class Gaussian(NamedTuple):
     """See the function of this name."""
     return mixture_log_density(z, self, target, rate, target_variance)
 
-  def log_output(self, x: Array, levels: int) -> Array:
-    """See the function of this name."""
-    return log_output(x, self, levels)
+  def log_output(self, x: Array, levels: int, outliers: float = 0.0) -> Array:
+    """See the function of this name, and `with_outliers`."""
+    return with_outliers(log_output(x, self, levels), x, outliers)
+
+  def settled(self, key: Array) -> "Gaussian":
+    """See `Distribution`."""
+    del key
+    return self
+
+  def moved(self, x: Array, rate: Array) -> "Gaussian":
+    """The same with its mean moved towards x, all the way at rate 1."""
+    return self._replace(mean=self.mean + rate * (x - self.mean))
 
   def toward(self, given: "Gaussian", guidance: Array) -> "Gaussian":
     """Goes from this prediction towards another one, or beyond it.
@@ -97,12 +106,16 @@ class Distribution(Protocol):
   """What a chain asks of the distribution of its states.
 
   `Gaussian` is one, `states.bernoulli.Bernoulli` another: a named tuple of arrays with
-  these methods, of which a chain takes whichever its prior is.
+  these methods, of which a chain takes whichever its prior is. Densities are returned
+  by element or pixel; by image where pixels share a latent (`states.multimodal`).
   """
 
   @property
   def mean(self) -> Array:
-    """[..., H, W, C]; of the last transition it is the picture."""
+    """[..., H, W, C]; of the last transition, `settled`, it is the picture."""
+
+  def settled(self, key: Array) -> "Distribution":
+    """The same, given a draw of the latent that all pixels share, if there is one."""
 
   def draw(self, key: Array) -> Array:
     """A state [..., H, W, C], with one key or [B] keys."""
@@ -123,8 +136,8 @@ class Distribution(Protocol):
   ) -> Array:
     """Nats of the mixture, per pixel: [..., H, W]."""
 
-  def log_output(self, x: Array, levels: int) -> Array:
-    """Nats of an image under the last transition, element by element."""
+  def log_output(self, x: Array, levels: int, outliers: float = 0.0) -> Array:
+    """Nats of an image under the last transition (see `with_outliers`)."""
 
   def toward(self, given: "Distribution", guidance: Array) -> "Distribution":
     """At guidance 0 this prediction, at 1 the given one, above 1 beyond it."""

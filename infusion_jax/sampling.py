@@ -143,7 +143,7 @@ def draw(keys: Array, prediction: Distribution) -> Array:
 
 def chains(markov: MarkovChain, keys: Array) -> Chains:
   """Model chains, state by state (figure 3.1)."""
-  return chain.generate(keys, markov, keys.shape[0], record=_look).trace
+  return _shown(chain.generate(keys, markov, keys.shape[0], record=_look))
 
 
 def infusion_chains(markov: MarkovChain, keys: Array, x: Array) -> Chains:
@@ -172,8 +172,18 @@ def clamped_chains(
   markov: MarkovChain, keys: Array, images: Array, known: Array
 ) -> Chains:
   """The chains of `inpaint`, state by state; their means are not clamped."""
-  found = chain.clamp(keys, markov, images, known, record=_look).trace
+  found = _shown(chain.clamp(keys, markov, images, known, record=_look))
   return found._replace(mask=None)
+
+
+def _shown(found: chain.Result) -> Chains:
+  """Model chains that end with the picture, whatever latent it is made with."""
+  trace, (mean, variance) = (
+    found.trace,
+    (found.prediction.mean, found.prediction.variance),
+  )
+  means, variances = trace.means.at[-1].set(mean), trace.variances.at[-1].set(variance)
+  return trace._replace(means=means, variances=variances)
 
 
 def _look(visit: chain.Visit) -> Chains:

@@ -68,6 +68,8 @@ RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
   ],
   "denoising, self-conditioning": [(1.0, {"model.self_conditioning": True})],
   "denoising, variance floor 1e-6": [(1.0, {"chain.variance_floor": 1e-6})],
+  "denoising, latents 4": [(1.0, {"model.latents": 4})],
+  "denoising, interpolation, latents 4": [(1.0, {**_BETWEEN, "model.latents": 4})],
 }
 _MARKERS = "ohsD^v<>PX*pd"
 _COLUMNS = (
@@ -197,8 +199,13 @@ def _protocol(options: argparse.Namespace) -> Protocol:
 def _measured(
   folder: pathlib.Path, dataset: Dataset, options: argparse.Namespace
 ) -> dict[str, Any]:
-  session = Session(infusion_jax.load(folder), dataset, _protocol(options), folder)
-  return {row["name"]: row for name in _METRICS for row in session.measure(name)}
+  model = infusion_jax.load(folder)
+  session = Session(model, dataset, _protocol(options), folder)
+  # Annealing needs noise that decodes smoothly, which a choice among modes does not.
+  names = [
+    name for name in _METRICS if name != "ais" or model.config.model.latents == 1
+  ]
+  return {row["name"]: row for name in names for row in session.measure(name)}
 
 
 def _references(
@@ -224,7 +231,7 @@ def _write(
   options: argparse.Namespace,
 ) -> None:
   rows = [
-    [name, *(_cell([run[column] for run in runs]) for column in _COLUMNS)]
+    [name, *(_cell([run[c] for run in runs if c in run]) for c in _COLUMNS)]
     for name, runs in found.items()
   ]
   blank = ["-"] * len(_COLUMNS)
@@ -259,6 +266,8 @@ def _write(
 
 
 def _cell(rows: list[dict[str, Any]]) -> str:
+  if not rows:
+    return "-"
   values = [row["value"] for row in rows]
   error = np.mean([row["standard_error"] for row in rows])
   spread = f" ({np.ptp(values):.1f} apart)" if len(values) > 1 else ""

@@ -6,9 +6,12 @@ import pathlib
 import signal
 from collections.abc import Iterator
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from infusion_jax.chain import Parameters
 from infusion_jax.config import (
   ChainConfig,
   Config,
@@ -17,8 +20,10 @@ from infusion_jax.config import (
   TrainConfig,
 )
 from infusion_jax.datasets import Dataset
+from infusion_jax.sweep import vmapped
 from infusion_jax.terminal import training_log
 from infusion_jax.training import epochs
+from infusion_jax.training.state import make_recipe, make_run
 
 
 def dataset(count: int = 70) -> Dataset:
@@ -46,6 +51,17 @@ def config(**train: object) -> Config:
     chain=ChainConfig(num_steps=3, omega=0.1),
     train=TrainConfig(**settings),
   )
+
+
+def group_shapes(made: Config, data: Dataset) -> Parameters:
+  """Shapes of what two such runs, trained as one program, have after a step."""
+  stack = vmapped.stack([make_run(made, data)] * 2)
+  group = vmapped.compiled(make_recipe(made, data), stack.axes, None)
+  before = jax.eval_shape(group.initial_state, stack.keys)
+  images = jnp.zeros((2 * made.train.batch_size, *data.image_shape), jnp.uint8)
+  after = jax.eval_shape(group.train_steps, before, stack.run, images, 1, None)
+  assert jax.tree.structure(after) == jax.tree.structure(before)
+  return after.parameters
 
 
 @contextlib.contextmanager

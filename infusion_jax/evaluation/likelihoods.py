@@ -89,7 +89,7 @@ def targets(
 
 def discrete_chain(session: Session) -> MarkovChain:
   """The model's chain, its last transition giving grey levels their probability."""
-  session.check_gaussian("discrete")
+  session.check_gaussian("discrete", or_multimodal=True)
   return dataclasses.replace(session.markov, levels=session.dataset.levels)
 
 

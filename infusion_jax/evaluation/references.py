@@ -56,7 +56,7 @@ def histogram(session: Session) -> list[Measurement]:
 @metric("gaussian")
 def gaussian(session: Session) -> list[Measurement]:
   """One Gaussian with all covariances, fitted to the training images."""
-  session.check_gaussian("gaussian")
+  session.check_gaussian("gaussian", or_multimodal=True)
   dataset = session.dataset
   values = baselines.full_gaussian(dataset.train, session.images, dataset.levels)
   return [_measured("gaussian", session, values)]

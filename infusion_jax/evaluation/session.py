@@ -23,6 +23,7 @@ from infusion_jax.gaussian import Gaussian
 from infusion_jax.likelihood import calibration
 from infusion_jax.model import Model, PeerModel
 from infusion_jax.networks import user_code
+from infusion_jax.states.multimodal import Multimodal
 from infusion_jax.storage import files
 from infusion_jax.terminal.counting import counter
 from infusion_jax.training import programs, signals
@@ -184,7 +185,7 @@ class Session:
       trained = self.model.config.chain.variance_floor
       markov = calibration.with_output_floor(markov, trained, floor)
     if share := self.protocol.outliers:
-      self.check_gaussian("outliers")
+      self.check_gaussian("outliers", or_multimodal=True)
       markov = dataclasses.replace(markov, outliers=share)
     if not self.protocol.calibrate:
       return markov
@@ -203,12 +204,20 @@ class Session:
     levels = self.dataset.levels
     return "none: bits" if levels == pixels.BITS else f"uniform, 1/{levels}"
 
-  def check_gaussian(self, name: str) -> None:
-    """Raises UserError where a metric of Gaussian states meets a chain of bits."""
-    if not issubclass(self.model.network.distribution, Gaussian):
+  def check_gaussian(self, name: str, *, or_multimodal: bool = False) -> None:
+    """Raises UserError where a metric of Gaussian states meets others.
+
+    Args:
+      name: of the metric.
+      or_multimodal: mixtures of Gaussians (`states.multimodal`) will do, too.
+    """
+    kinds = (Gaussian, Multimodal) if or_multimodal else Gaussian
+    if not issubclass(self.model.network.distribution, kinds):
+      config = self.model.config
       raise UserError(
-        f"metric {name!r} needs Gaussian states; the model in {self.model.path} has"
-        f" chain.states = {self.model.config.chain.states!r}"
+        f"metric {name!r} needs Gaussian states{'' if or_multimodal else ', one mode'};"
+        f" the model in {self.model.path} has chain.states = {config.chain.states!r}"
+        f" and model.latents = {config.model.latents}"
       )
 
   @property

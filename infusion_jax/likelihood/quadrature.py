@@ -21,7 +21,6 @@ from infusion_jax import chain, gaussian, sampling
 from infusion_jax.chain import MarkovChain, PyTree
 from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
-from infusion_jax.states.self_conditioned import SelfConditioned
 
 Array = jax.Array
 
@@ -117,12 +116,13 @@ def whole(markov: MarkovChain, lattice: Lattice | None = None) -> Masses:
   """`follow` over a lattice that holds the chain's mass.
 
   Raises:
-    UserError: a hundredth of the mass or more lies outside of the lattice, or a
-      transition sees more than the state (`SelfConditioned`).
+    UserError: a hundredth of the mass or more lies outside of the lattice, or states
+      are no plain Gaussians.
   """
-  if isinstance(markov.prior, SelfConditioned):
+  if type(markov.prior) is not Gaussian:
     raise UserError(
-      "model.self_conditioning is True; numerical integration follows the state alone"
+      f"states are {type(markov.prior).__name__}; numerical integration takes plain"
+      " Gaussian ones (no model.self_conditioning, model.latents = 1)"
     )
   masses = follow(markov, lattice or Lattice())
   inside = float(masses.weights.sum())

@@ -1,6 +1,6 @@
 """Flax transition operators."""
 
-from infusion_jax.networks.build import build, distribution_of
+from infusion_jax.networks.build import build, states_of
 from infusion_jax.networks.conv import ConvNet
 from infusion_jax.networks.mlp import MLP
 from infusion_jax.networks.network import Network
@@ -15,6 +15,6 @@ __all__ = [
   "StepBatchNorm",
   "UNet",
   "build",
-  "distribution_of",
   "register",
+  "states_of",
 ]

@@ -19,6 +19,7 @@ from infusion_jax.networks.network import Network
 from infusion_jax.networks.unet import UNet
 from infusion_jax.states.bernoulli import Bernoulli
 from infusion_jax.states.infusion import PROPOSALS
+from infusion_jax.states.multimodal import Multimodal, repeated
 from infusion_jax.states.self_conditioned import SelfConditioned
 
 #: Distributions of states by `chain.states`.
@@ -37,6 +38,7 @@ def _mlp(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> nn.
     num_classes=model.num_classes,
     bits=chain.states == BITS,
     self_conditioning=model.self_conditioning,
+    latents=model.latents,
   )
 
 
@@ -143,8 +145,11 @@ def distribution_of(model: ModelConfig, chain: ChainConfig) -> type[Distribution
   """The type of all states.
 
   Raises:
-    UserError: self-conditioning of bits, or of a network that does not read it.
+    UserError: self-conditioning or latents of bits or of a network that has no such
+      thing, or both at once.
   """
+  if model.latents > 1:
+    return _multimodal(model, chain)
   if not model.self_conditioning:
     return DISTRIBUTIONS[chain.states]
   if chain.states == BITS or model.name not in BUILDERS:
@@ -153,6 +158,26 @@ def distribution_of(model: ModelConfig, chain: ChainConfig) -> type[Distribution
       f" {chain.states!r} states; it takes {', '.join(sorted(BUILDERS))} and 'gaussian'"
     )
   return SelfConditioned
+
+
+def _multimodal(model: ModelConfig, chain: ChainConfig) -> type[Distribution]:
+  if chain.states == BITS or model.name != "mlp" or model.self_conditioning:
+    raise UserError(
+      f"model.latents is {model.latents} for network {model.name!r}, {chain.states!r}"
+      f" states and model.self_conditioning = {model.self_conditioning}; it needs"
+      " 'mlp', 'gaussian' and False"
+    )
+  return Multimodal
+
+
+def states_of(model: ModelConfig, chain: ChainConfig, p: Distribution) -> Distribution:
+  """A distribution of pixels [H, W, C] as that of a network's states.
+
+  Raises:
+    UserError: see `distribution_of`.
+  """
+  kind = distribution_of(model, chain)
+  return repeated(p, model.latents) if kind is Multimodal else kind(*p)
 
 
 def build(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> Network:
@@ -179,4 +204,5 @@ def build(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> Ne
     distribution_of(model, chain),
     PROPOSALS[chain.infusion],
     shown=bool(model.condition),
+    latents=model.latents,
   )

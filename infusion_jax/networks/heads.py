@@ -1,5 +1,6 @@
 """From a network's last activations to a distribution of images."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 from infusion_jax.gaussian import Distribution, Gaussian
 from infusion_jax.states.bernoulli import Bernoulli
+from infusion_jax.states.multimodal import Multimodal
 
 Array = jax.Array
 
@@ -64,13 +66,34 @@ def to_distribution(
   return to_gaussian(*heads, scale, floor)
 
 
-def initializer(bits: bool) -> Callable[..., Array]:
+def to_multimodal(
+  raw: Array, logits: Array, shape: tuple[int, ...], scale: float, floor: float
+) -> Multimodal:
+  """The mixture of k Gaussians of `to_gaussian`.
+
+  Args:
+    raw: [B, 2 k H W C]: k heads of means, then k of variances.
+    logits: [B, k].
+    shape: [B, H, W, C].
+    scale: see `to_gaussian`, as floor.
+    floor: epsilon.
+  """
+  heads = raw.reshape(shape[0], 2, logits.shape[-1], *shape[1:])
+  mean, variance = to_gaussian(heads[:, 0], heads[:, 1], scale, floor)
+  return Multimodal(mean, variance, logits.astype(mean.dtype))
+
+
+def initializer(bits: bool, latents: int = 1) -> Callable[..., Array]:
   """Of the kernel that all heads share."""
-  return nn.initializers.glorot_uniform() if bits else side_by_side
+  if bits:
+    return nn.initializers.glorot_uniform()
+  return functools.partial(side_by_side, parts=2 * latents)
 
 
-def side_by_side(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-  """Glorot-initializes two layers stored as one kernel [..., 2 * features]."""
-  half = (*shape[:-1], shape[-1] // 2)
-  glorot = nn.initializers.glorot_uniform()
-  return jnp.concatenate([glorot(k, half, dtype) for k in jax.random.split(key)], -1)
+def side_by_side(
+  key: Array, shape: tuple[int, ...], dtype: jnp.dtype, parts: int = 2
+) -> Array:
+  """Glorot-initializes layers stored as one kernel [..., parts * features]."""
+  part = (*shape[:-1], shape[-1] // parts)
+  glorot, keys = nn.initializers.glorot_uniform(), jax.random.split(key, parts)
+  return jnp.concatenate([glorot(k, part, dtype) for k in keys], -1)

@@ -14,6 +14,7 @@ from infusion_jax.networks.heads import (
   initializer,
   states_shape,
   to_distribution,
+  to_multimodal,
 )
 from infusion_jax.networks.norm import StepBatchNorm
 from infusion_jax.networks.products import dense
@@ -32,6 +33,7 @@ class MLP(nn.Module):
     num_classes: labels that a transition may be given; 0: none.
     bits: states are bits, and their logits the only head.
     self_conditioning: z holds the means that states were drawn around, too.
+    latents: modes of a transition (`states.multimodal`); 1: it is one Gaussian.
     spread: whether several devices share a batch, see `StepBatchNorm`.
   """
 
@@ -42,6 +44,7 @@ class MLP(nn.Module):
   num_classes: int = 0
   bits: bool = False
   self_conditioning: bool = False
+  latents: int = 1
   spread: bool = False
 
   @nn.compact
@@ -76,7 +79,12 @@ class MLP(nn.Module):
     shape = states_shape(z, self.self_conditioning)
     size = math.prod(shape[1:])
     # Both heads in one product: half the launches, the same arithmetic.
-    size *= count(self.bits)
-    raw = dense(size, self.dtype, kernel_init=initializer(self.bits))(h)
+    size *= count(self.bits) * self.latents
+    raw = dense(size, self.dtype, kernel_init=initializer(self.bits, self.latents))(h)
     scales = self.variance_scale, self.variance_floor
+    if self.latents > 1:
+      # All modes are equally probable at first.
+      zeros = nn.initializers.zeros
+      logits = dense(self.latents, self.dtype, kernel_init=zeros, name="modes")(h)
+      return to_multimodal(raw, logits, shape, *scales)
     return to_distribution(raw, self.bits, shape, *scales)

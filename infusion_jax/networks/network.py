@@ -11,6 +11,7 @@ from infusion_jax.chain import Parameters, Step
 from infusion_jax.gaussian import Distribution, Gaussian
 from infusion_jax.networks.norm import STATISTICS, STEP
 from infusion_jax.states.infusion import MIXTURE, RATES, Proposal
+from infusion_jax.states.multimodal import repeated
 
 Array = jax.Array
 PyTree = Any
@@ -42,6 +43,7 @@ class Network:
       the steps' own parameters: "none", "step" (one each) or "pixel".
     shown: whether the module sees something of each image: the known pixels and, as
       one more channel, where they are known, [B, H, W, C + 1]; zeros: nothing.
+    latents: modes of a transition; above 1 the distribution is `Multimodal`.
   """
 
   module: nn.Module
@@ -52,9 +54,12 @@ class Network:
   proposal: Proposal = MIXTURE
   learn_rates: str = "none"
   shown: bool = False
+  latents: int = 1
 
   def of_states(self, value: Any) -> Distribution:
-    """The distribution of states with a value in the place of every array."""
+    """The distribution of states with a value in the place of every pixel's."""
+    if self.latents > 1:
+      return repeated(Gaussian(value, value), self.latents)
     return self.distribution(*[value] * len(self.distribution._fields))
 
   def init(self, key: Array) -> tuple[Parameters, PyTree]:

@@ -74,9 +74,14 @@ class Bernoulli(NamedTuple):
     same = jnp.where((z > 0.5) == (target > 0.5), 0.0, _NEVER)
     return log_mix(total(self.log_density(z), -1), same.min(-1), rate)
 
-  def log_output(self, x: Array, levels: int) -> Array:
-    """`log_density`: bits have no grey levels between them."""
-    del levels
+  def settled(self, key: Array) -> "Bernoulli":
+    """See `gaussian.Distribution`."""
+    del key
+    return self
+
+  def log_output(self, x: Array, levels: int, outliers: float = 0.0) -> Array:
+    """`log_density`: bits have no grey levels between them, and no outliers."""
+    del levels, outliers
     return self.log_density(x)
 
   def toward(self, given: "Bernoulli", guidance: Array) -> "Bernoulli":

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from infusion_jax import gaussian
 from infusion_jax.gaussian import Distribution, Draw, Gaussian
 
 Array = jax.Array
@@ -72,19 +71,14 @@ class Interpolation:
   ) -> Draw:
     """See `Proposal`; every pixel comes from both, so that there is no mask."""
     del target_variance
-    return Draw(gaussian.sample(key, _between(p, x, rate)), None)
+    return Draw(p.moved(x, rate).draw(key), None)
 
   def log_density(
     self, z: Array, p: Gaussian, x: Array, rate: Array, target_variance: Array
   ) -> Array:
     """See `Proposal`; [B, H, W, C]."""
     del target_variance
-    return gaussian.log_density(z, _between(p, x, rate))
-
-
-def _between(p: Gaussian, x: Array, rate: Array) -> Gaussian:
-  """`p` with its mean moved towards x."""
-  return p._replace(mean=p.mean + rate * (x - p.mean))
+    return p.moved(x, rate).log_density(z)
 
 
 MIXTURE = Mixture()

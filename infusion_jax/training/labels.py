@@ -57,11 +57,12 @@ def _check_states(config: Config, dataset: Dataset) -> None:
     )
   model = config.model
   ours = bits or model.num_classes or model.condition or model.self_conditioning
+  ours = ours or model.latents > 1
   if train.method != "infusion" and (ours or config.chain.infusion != "mixture"):
     raise UserError(
       f"train.method is {train.method!r}; conditions (model.num_classes,"
-      f" model.condition), bits (chain.states = {BITS!r}), model.self_conditioning and"
-      " chain.infusion are for 'infusion' alone"
+      f" model.condition), bits (chain.states = {BITS!r}), model.self_conditioning,"
+      " model.latents and chain.infusion are for 'infusion' alone"
     )
   if bits and model.condition:
     raise UserError(
@@ -84,6 +85,11 @@ def _check_proposal(config: Config) -> None:
     raise UserError(
       "train.score_free is True for 'importance_weighted'; with model.self_conditioning"
       " it is False, as means are no states to differentiate through"
+    )
+  if config.model.latents > 1 and objective in objectives.THROUGH_TIME:
+    raise UserError(
+      f"train.objective is {objective!r} and model.latents {config.model.latents}; no"
+      " gradient flows through the choice of a mode, allowed is 'denoising'"
     )
   if learned == "none":
     return

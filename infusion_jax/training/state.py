@@ -14,7 +14,7 @@ from infusion_jax.chain import Infusion, Parameters
 from infusion_jax.config import ChainConfig, Config, TrainConfig
 from infusion_jax.datasets import Dataset
 from infusion_jax.gaussian import Distribution
-from infusion_jax.networks import Network, distribution_of
+from infusion_jax.networks import Network, states_of
 from infusion_jax.peers import Peer, PeerNetwork
 from infusion_jax.states import bernoulli
 from infusion_jax.states.infusion import PROPOSALS
@@ -234,7 +234,7 @@ def make_infusion(config: Config, dataset: Dataset) -> Infusion:
   """
   chain = config.chain
   return Infusion(
-    distribution_of(config.model, chain)(*_prior(dataset, chain.prior_floor)),
+    states_of(config.model, chain, _prior(dataset, chain.prior_floor)),
     jnp.asarray(make_rates(chain)),
     jnp.asarray(chain.target_variance, jnp.float32),
     PROPOSALS[chain.infusion],

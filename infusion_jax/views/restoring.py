@@ -95,7 +95,10 @@ def restore(
   if task not in TASKS:
     raise UserError(f"task is {task!r}; allowed are {', '.join(TASKS)}")
   if model.network.distribution is not Gaussian:
-    raise UserError(f"the model in {model.path} has states of bits, not Gaussian ones")
+    raise UserError(
+      f"the model in {model.path} has states of bits or several modes; restoring takes"
+      " plain Gaussian ones"
+    )
   if way == "shown" and not can_be_shown(model, task, factor):
     raise UserError(
       f"the model in {model.path} has model.condition = {model.condition!r}; it is not"

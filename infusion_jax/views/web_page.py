@@ -14,6 +14,7 @@ import numpy as np
 
 from infusion_jax.drawing import clouds
 from infusion_jax.errors import UserError
+from infusion_jax.gaussian import Gaussian
 from infusion_jax.model import Model
 from infusion_jax.networks import MLP, StepBatchNorm
 from infusion_jax.states.infusion import MIXTURE
@@ -80,10 +81,11 @@ def payload(model: Model) -> tuple[dict[str, Any], bytes]:
       " or bits (chain.states); a page runs models of Gaussian states without"
     )
   infusion = model.weights.infusion
-  if infusion.proposal != MIXTURE or module.self_conditioning:
+  if model.network.distribution is not Gaussian or infusion.proposal != MIXTURE:
     raise UserError(
-      f"chain.infusion is {model.config.chain.infusion!r} and model.self_conditioning"
-      f" {module.self_conditioning}; a page draws 'mixture' and False alone"
+      f"chain.infusion is {model.config.chain.infusion!r}, model.self_conditioning"
+      f" {module.self_conditioning} and model.latents {module.latents}; a page draws"
+      " 'mixture', False and 1 alone"
     )
   arrays = {name: np.asarray(a, np.float32) for name, a in _arrays(model).items()}
   description = {

@@ -830,6 +830,15 @@ OTHERS = [
       "--config.model.self_conditioning=True --config.train.method=vae",
       "'vae'.*'infusion' alone",
     ),
+    ("--config.model.latents=0", "latents is 0; it must lie between 1 and 8"),
+    (
+      "--config.model.latents=2 --config.model.name=conv",
+      "latents is 2 for network 'conv'.*needs 'mlp'",
+    ),
+    (
+      "--config.model.latents=2 --config.train.objective=lower_bound",
+      "'lower_bound' and model.latents 2; no gradient flows",
+    ),
     ("--config.chain.infusion=blend", "'blend'; allowed are mixture, interpolation"),
     ("--config.train.learn_rates=image", "'image'; allowed are none, step, pixel"),
     ("--config.train.learn_rates=step", "it needs chain.infusion = 'interpolation'"),

@@ -16,9 +16,7 @@ from infusion_jax.config import ChainConfig, ModelConfig
 from infusion_jax.likelihood import importance, quadrature
 from infusion_jax.networks import Network
 from infusion_jax.states.self_conditioned import SelfConditioned
-from infusion_jax.sweep import vmapped
 from infusion_jax.training import loop
-from infusion_jax.training.state import make_recipe, make_run
 
 DATA = runs.dataset()
 
@@ -78,7 +76,7 @@ def test_guidance_and_other_changes_keep_the_kind():
 
 
 def test_numerical_integration_refuses():
-  with pytest.raises(UserError, match="self_conditioning is True"):
+  with pytest.raises(UserError, match="SelfConditioned; numerical integration"):
     quadrature.whole(markov(shape=(1, 2, 1)))
 
 
@@ -128,10 +126,5 @@ def test_a_run_is_trained_resumed_and_loaded(tmp_path, key):
 
 
 def test_a_group_of_runs_has_its_structure():
-  made = config()
-  stack = vmapped.stack([make_run(made, DATA)] * 2)
-  group = vmapped.compiled(make_recipe(made, DATA), stack.axes, None)
-  state = jax.eval_shape(group.initial_state, stack.keys)
-  images = jnp.zeros((32, 4, 4, 1), jnp.uint8)
-  after = jax.eval_shape(group.train_steps, state, stack.run, images, 1, None)
-  assert after.parameters.shared["Dense_0"]["kernel"].shape == (2, 2 * 16, 8)
+  shapes = runs.group_shapes(config(), DATA)
+  assert shapes.shared["Dense_0"]["kernel"].shape == (2, 2 * 16, 8)

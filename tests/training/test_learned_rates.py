@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,9 +12,8 @@ from infusion_jax import UserError
 from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.states.infusion import RATES, Interpolation
 from infusion_jax.storage import weights as stored
-from infusion_jax.sweep import vmapped
 from infusion_jax.training import loop
-from infusion_jax.training.state import make_recipe, make_run
+from infusion_jax.training.state import make_recipe
 
 DATA = runs.dataset()
 
@@ -68,14 +66,8 @@ def test_rates_start_anew_where_they_are_of_another_kind(workdir):
 
 
 def test_a_group_of_runs_has_the_structure_of_its_proposal():
-  made = config("step")
-  stack = vmapped.stack([make_run(made, DATA)] * 2)
-  group = vmapped.compiled(make_recipe(made, DATA), stack.axes, None)
-  state = jax.eval_shape(group.initial_state, stack.keys)
-  assert state.parameters.per_step[RATES].shape == (2, 3)
-  images = jnp.zeros((32, 4, 4, 1), jnp.uint8)
-  after = jax.eval_shape(group.train_steps, state, stack.run, images, 1, None)
-  assert after.parameters.per_step[RATES].shape == (2, 3)
+  shapes = runs.group_shapes(config("step"), DATA)
+  assert shapes.per_step[RATES].shape == (2, 3)
 
 
 @pytest.mark.parametrize(

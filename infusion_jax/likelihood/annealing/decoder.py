@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from infusion_jax import chain, gaussian, pixels, random
 from infusion_jax.chain import MarkovChain
+from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 
 Array = jax.Array
@@ -60,9 +61,18 @@ class Decoder:
 
 
 def decoder_of(model: MarkovChain | Decoder) -> Decoder:
-  """A chain as a decoder of the noise of its T steps; a decoder as it is."""
+  """A chain as a decoder of the noise of its T steps; a decoder as it is.
+
+  Raises:
+    UserError: a chain of other states than Gaussian ones.
+  """
   if isinstance(model, Decoder):
     return model
+  if not isinstance(model.prior, Gaussian):
+    raise UserError(
+      f"states are {type(model.prior).__name__}; annealing takes Gaussian ones of one"
+      " mode, whose noise decodes smoothly"
+    )
   shape = (model.num_steps, *model.prior.mean.shape)
   return Decoder(Partial(_decoded, model), shape, model.levels, model.outliers)
 
