@@ -173,8 +173,12 @@ def workdir(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_is_stopped_and_killed_ends_with_the_same_numbers(workdir):
-  """SIGTERM, then SIGKILL, at pieces of an annealing, from outside."""
+  """SIGTERM, then SIGKILL, at pieces of an annealing, from outside.
+
+  Within a process, the kills between writes and the signals above show the same.
+  """
   flags = [f"--workdir={workdir}", "--metrics=ais", "--noprogress"]
   flags += ["--ais_images=32", "--temperatures=400"]
 

@@ -25,7 +25,9 @@ def shell(command: str, **options) -> subprocess.CompletedProcess:
   )
 
 
-@pytest.mark.parametrize("streams", ["2>&-", ">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+  "streams", ["2>&-", pytest.param(">&-", marks=pytest.mark.long), "<&- >&- 2>&-"]
+)
 def test_training_with_closed_streams_ends_well(streams, tmp_path):
   """With a progress bar, which writes to the closed stream."""
   flags = " ".join(map(repr, COMMAND)).replace("--noprogress", "--progress")

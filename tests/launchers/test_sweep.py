@@ -187,8 +187,10 @@ def test_a_table_with_runs_that_are_not_finished(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_launched_again_it_gives_the_same_table(tmp_path):
-  config = write_config(tmp_path / "small.py", "digits", images=64, epochs=40)
+  """As `test_faults.test_sweep` shows within a process, by a kill from outside."""
+  config = write_config(tmp_path / "small.py", "digits", images=64, epochs=16)
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   command = [f"--config={config}", *_SHORT]
   process = start("sweep", *command, f"--workdir={undisturbed}", **WRITING)

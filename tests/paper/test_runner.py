@@ -69,9 +69,14 @@ def test_every_target_is_made_and_none_twice(runner, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["figure_3_3", "table_a1"])
+@pytest.mark.parametrize(
+  "name", ["figure_3_3", pytest.param("table_a1", marks=pytest.mark.long)]
+)
 def test_death_at_any_write_changes_no_bit(runner, tmp_path, name):
-  """Trained models, what is measured on them, the record and its picture."""
+  """Trained models, what is measured on them, the record and its picture.
+
+  The figure is of one run; the table of a sweep, whose deaths `test_faults` has, too.
+  """
 
   def command(folder):
     bench = dataclasses.replace(runner.bench, workdir=folder / "work")

@@ -45,11 +45,10 @@ def train(folder: pathlib.Path, num_epochs: int) -> None:
 
 
 def train_and_kill(
-  folder: pathlib.Path, num_epochs: int, kills: int, seed: int
+  folder: pathlib.Path, num_epochs: int, moments: tuple[str, ...], seed: int
 ) -> collections.Counter:
   """Launches and kills again and again; how often at which moment."""
   random, killed = np.random.default_rng(seed), collections.Counter()
-  moments = (MOMENTS * kills)[:kills]
   for moment in moments:
     process = processes.start(folder, f"--config.train.num_epochs={num_epochs}")
     _wait(folder, moment, process, random)
@@ -128,17 +127,31 @@ def assert_same(whole: pathlib.Path, killed: pathlib.Path) -> None:
   assert not [path for path in killed.rglob("*") if "tmp" in path.name]
 
 
-def check(folder: pathlib.Path, num_epochs: int, kills: int) -> collections.Counter:
+def check(
+  folder: pathlib.Path, num_epochs: int, moments: tuple[str, ...]
+) -> collections.Counter:
   train(folder / "whole", num_epochs)
-  killed = train_and_kill(folder / "killed", num_epochs, kills, seed=0)
-  assert killed.total() == kills, "the run ended before it had been killed enough"
+  killed = train_and_kill(folder / "killed", num_epochs, moments, seed=0)
+  assert killed.total() == len(moments), "the run ended before it was killed enough"
   train(folder / "killed", num_epochs)
   assert_same(folder / "whole", folder / "killed")
   return killed
 
 
+def test_a_kill_while_it_saves_changes_no_bit(tmp_path):
+  """The killed training has no end: on a busy machine, too, the kill comes in time."""
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  train_and_kill(killed, num_epochs=100_000, moments=("save",), seed=0)
+  num_epochs = processes.epochs(killed) + 2
+  for folder in (whole, killed):
+    train(folder, num_epochs)
+  assert_same(whole, killed)
+
+
+@pytest.mark.long
 def test_seven_ends_change_no_bit(tmp_path):
-  check(tmp_path, num_epochs=30, kills=len(ENDS))
+  """As the kill above, at other moments and by other signals."""
+  check(tmp_path, num_epochs=30, moments=(MOMENTS * 2)[: len(ENDS)])
 
 
 @pytest.mark.slow
@@ -147,5 +160,5 @@ def test_seven_ends_change_no_bit(tmp_path):
   reason="takes twenty minutes or more; INFUSION_JAX_SOAK=1 (make soak) runs it",
 )
 def test_a_hundred_ends_change_no_bit(tmp_path):
-  killed = check(tmp_path, num_epochs=400, kills=100)
+  killed = check(tmp_path, num_epochs=400, moments=MOMENTS * 20)
   print(dict(killed))

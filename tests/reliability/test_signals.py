@@ -14,7 +14,14 @@ from infusion_jax.training import signals
 _LONG = "--config.train.num_epochs=100000"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+  "number",
+  [
+    signal.SIGTERM,
+    pytest.param(signal.SIGINT, marks=pytest.mark.long),
+    pytest.param(signal.SIGHUP, marks=pytest.mark.long),
+  ],
+)
 def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
   process = processes.start(tmp_path / "run", _LONG)
   launching.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
@@ -45,10 +52,11 @@ def test_a_second_signal_ends_at_once_and_damages_nothing(tmp_path):
   assert process.returncode in {signals.AT_ONCE + n for n in (2, 15)}
   assert "stopped at once" in err and "Traceback" not in err
   assert time.monotonic() - began < 10
-  before = checkpoints.Checkpoints(tmp_path / "run").steps()[-1]
-  process = processes.start(tmp_path / "run", f"--config.train.num_epochs={before}")
-  process.communicate(timeout=300)
-  assert process.returncode == 0
+  found = checkpoints.Checkpoints(tmp_path / "run")
+  reached = found.about(found.steps()[-1])["epoch"]
+  flags = (*processes.FLAGS, f"--config.train.num_epochs={reached + 1}")
+  done = launching.launch("train", f"--workdir={tmp_path / 'run'}", *flags)
+  assert done.returncode == 0, done.stderr
 
 
 def test_an_interruption_before_there_is_anything_to_save(tmp_path):
@@ -61,13 +69,15 @@ def test_an_interruption_before_there_is_anything_to_save(tmp_path):
   assert "stopped at step" in err and "Traceback" not in err
 
 
-def test_in_a_process_of_its_own_the_handlers_come_back():
-  before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_asks_to_stop_and_the_handlers_come_back(number):
+  kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+  before = [signal.getsignal(kind) for kind in kinds]
   with signals.asking() as asked:
     assert not asked()
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     assert asked()
-  assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+  assert [signal.getsignal(kind) for kind in kinds] == before
 
 
 def test_nohup_is_kept():

@@ -116,7 +116,9 @@ def finished_by_one(folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_are_killed_and_one_goes_on(tmp_path):
+  """As the signal below, by a kill."""
   folder = tmp_path / "run"
   forever = "--config.train.num_epochs=100000"
   with two_processes(folder, forever) as processes:
