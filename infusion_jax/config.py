@@ -18,6 +18,7 @@ from infusion_jax.states.infusion import PROPOSALS
 
 #: `chain.states` of bits, and what `model.condition` may be (`restoration.conditions`).
 BITS, CONDITIONS = "bernoulli", ("inpaint", "colour", "superres2", "superres4")
+DTYPES, AUTO = ("float32", "bfloat16"), "auto"  # Of `model.dtype`.
 #: A wider layer is a typing error: its weight matrix alone fills a machine.
 _WIDEST = 1_000_000
 
@@ -110,6 +111,7 @@ class ModelConfig:
     name: "mlp", "conv", "unet" or your own, "FILE.py:Class" (see docs/extending.md).
     hidden_sizes: units of the hidden layers ("mlp").
     dtype: of matrix products' inputs, "float32" or "bfloat16"; the rest is float32.
+      "auto": the faster, by steps where the run begins, which records its choice.
     channels: feature maps of the levels, the coarsest first ("conv", "unet").
     kernel_size: of the convolutions ("conv").
     encoder: the dense layer sees "flat" pixels, or what a "conv" net saw ("conv").
@@ -135,7 +137,7 @@ class ModelConfig:
   condition: str = _later("")
 
   def __post_init__(self) -> None:
-    _one_of("model.dtype", self.dtype, ("float32", "bfloat16"))
+    _one_of("model.dtype", self.dtype, (*DTYPES, AUTO))
     _one_of("model.encoder", self.encoder, ("flat", "conv"))
     _in_range("model.kernel_size", self.kernel_size, 2, 31)
     _in_range("model.blocks", self.blocks, 1, 100)
@@ -325,14 +327,12 @@ def dotted_keys(*affects: str) -> list[str]:
 
 def later_defaults(config: "Config") -> list[str]:
   """The dotted keys of later versions that have their default."""
-  default = Config()
   return [
     f"{section.name}.{field.name}"
     for section in dataclasses.fields(Config)
     for field in dataclasses.fields(section.type)
     if field.metadata.get("later")
-    and value_of(config, f"{section.name}.{field.name}")
-    == value_of(default, f"{section.name}.{field.name}")
+    and getattr(getattr(config, section.name), field.name) == field.default
   ]
 
 

@@ -24,7 +24,7 @@ class Rules:
   """What is compared, and how it is measured.
 
   Attributes:
-    methods: "infusion" and names of `peers.METHODS`.
+    methods: "infusion" and names of `peers.METHODS`; all that need no further library.
     calls: numbers of network calls.
     main_calls: the number that the table is about.
     num_samples: pictures a row of the table.
@@ -37,7 +37,7 @@ class Rules:
     seed: of all pictures and estimates.
   """
 
-  methods: tuple[str, ...] = (peers.OURS, *peers.METHODS)
+  methods: tuple[str, ...] = (peers.OURS, *peers.PLAIN)
   calls: tuple[int, ...] = (1, 2, 5, 10, 15, 30, 100)
   main_calls: int = 15
   num_samples: int = 10_000

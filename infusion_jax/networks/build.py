@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from infusion_jax.config import BITS, ChainConfig, ModelConfig
+from infusion_jax.config import AUTO, BITS, DTYPES, ChainConfig, ModelConfig
 from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Distribution, Gaussian
 from infusion_jax.networks import user_code
@@ -183,10 +183,15 @@ def states_of(model: ModelConfig, chain: ChainConfig, p: Distribution) -> Distri
 def build(model: ModelConfig, chain: ChainConfig, image_shape: ImageShape) -> Network:
   """The network `model` describes, for images of `image_shape`.
 
+  With `model.dtype` = "auto" it is that of float32: a run is built to be checked before
+  its type is decided (`training.precision`).
+
   Raises:
     UserError: no network of that name, one of a file that was not run (see
       `user_code`), or one that does not fit the images.
   """
+  if model.dtype == AUTO:
+    model = dataclasses.replace(model, dtype=DTYPES[0])
   if model.name in BUILDERS:
     module = BUILDERS[model.name](model, chain, image_shape)
   elif own := user_code.find(model.name):

@@ -4,6 +4,7 @@ One file a method; `METHODS` names them all. To add one, write its `Peer` and it
 """
 
 import dataclasses
+import importlib.util
 
 from infusion_jax.config import Config
 from infusion_jax.errors import UserError
@@ -16,6 +17,7 @@ from infusion_jax.peers.gan import GAN
 from infusion_jax.peers.generator import Generator
 from infusion_jax.peers.gmmn import GMMN
 from infusion_jax.peers.gsn import GSN
+from infusion_jax.peers.normalizing_flow import NormalizingFlow
 from infusion_jax.peers.peer import Peer, PeerNetwork, Trained, pictures
 from infusion_jax.peers.reflow import Reflow
 from infusion_jax.peers.vae import VAE
@@ -29,11 +31,13 @@ __all__ = [
   "METHODS",
   "ORIGINS",
   "OURS",
+  "PLAIN",
   "VAE",
   "ConsistencyTraining",
   "DenoisingAutoencoder",
   "FlowMatching",
   "Generator",
+  "NormalizingFlow",
   "Peer",
   "PeerNetwork",
   "Reflow",
@@ -52,12 +56,15 @@ METHODS: dict[str, type[Peer]] = {
   "vae": VAE,
   "gan": GAN,
   "gmmn": GMMN,
+  "normalizing_flow": NormalizingFlow,
   "ddpm": DDPM,
   "variational_walkback": VariationalWalkback,
   "flow_matching": FlowMatching,
   "reflow": Reflow,
   "consistency": ConsistencyTraining,
 }
+#: Those that need no further library.
+PLAIN = tuple(name for name, kind in METHODS.items() if not kind.needs)
 #: The method that must be trained before, by `train.method`.
 ORIGINS = {"reflow": "flow_matching"}
 
@@ -68,8 +75,8 @@ def network_of(
   """What a configuration trains: the chain's network, or a peer in its place.
 
   Raises:
-    UserError: there is no such method or network, or a peer of another network than
-      the perceptron.
+    UserError: there is no such method or network, a peer of another network than the
+      perceptron, or a library that it needs is missing.
   """
   method = config.train.method
   if method == OURS:
@@ -81,6 +88,12 @@ def network_of(
   if config.model.name != "mlp":
     raise UserError(
       f"model.name is {config.model.name!r}; train.method = {method!r} takes 'mlp'"
+    )
+  needed = METHODS[method].needs
+  if needed and not importlib.util.find_spec(needed):
+    raise UserError(
+      f"train.method = {method!r} needs {needed}, which is not installed;"
+      f" pip install 'infusion_jax[peers]' or pip install {needed} brings it"
     )
   peer = METHODS[method](tuple(image_shape), tuple(config.model.hidden_sizes))
   return PeerNetwork(peer, config.chain.num_steps)

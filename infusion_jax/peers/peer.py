@@ -63,6 +63,7 @@ class Peer(abc.ABC):
     passes: forward and backward passes through a perceptron in one mini-batch.
     rate: factor of the learning rate.
     selects: whether the validation loss tells which epoch was best; if not, the last.
+    needs: a library of the extra "peers" that must be there, by its name in imports.
   """
 
   image_shape: tuple[int, int, int]
@@ -72,6 +73,7 @@ class Peer(abc.ABC):
   passes = 1
   rate = 1.0
   selects = True
+  needs = ""
 
   @property
   def size(self) -> int:

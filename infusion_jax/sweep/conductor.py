@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 
 from infusion_jax import datasets
-from infusion_jax.config import Config, DataConfig
+from infusion_jax.config import AUTO, DTYPES, Config, DataConfig
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.networks import user_code
@@ -199,6 +199,11 @@ def _labelled(dataset: Dataset, data: DataConfig, num_classes: int) -> Dataset:
 def check(configs: Sequence[Config]) -> None:
   """Raises UserError where a run does not fit its data; nothing is computed."""
   for config in configs:
+    if config.model.dtype == AUTO:
+      raise UserError(
+        f"model.dtype is {AUTO!r}, which a single run chooses by a measurement; a sweep"
+        f" needs one of {', '.join(DTYPES)}, so that its runs compare"
+      )
     make_rates(config.chain)
     dataset = dataset_of(config)
     check_fits(config, dataset)

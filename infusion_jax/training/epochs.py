@@ -61,8 +61,9 @@ class Training(abc.ABC):
     progress: bool = True,
     title: str = "",
     watched_by: Sequence[str] = (),
+    fact: str = "",
   ) -> None:
-    """Opens nothing yet; see `begin`."""
+    """Opens nothing yet; see `begin`. The opening line of the log ends with `fact`."""
     self.folder = folder
     self.checkpoints = checkpoints
     # A signal to one process stops all processes.
@@ -76,6 +77,7 @@ class Training(abc.ABC):
     self._progress = progress
     self._title = title
     self._watched_by = watched_by
+    self._fact = fact
 
   @abc.abstractmethod
   def latest(self) -> tuple[int, TrainState]:
@@ -141,6 +143,8 @@ class Training(abc.ABC):
       parts.append("so few show that all works, but train next to nothing")
     if step:
       parts.append(f"goes on after step {step:,}")
+    if self._fact:
+      parts.append(self._fact)
     return "; ".join(parts)
 
   def note(self, validation: Mapping[str, float], best: Best) -> None:

@@ -29,6 +29,7 @@ from infusion_jax.training import (
   feeds,
   hosts,
   labels,
+  precision,
   previews,
   signals,
   snapshot,
@@ -108,17 +109,17 @@ def fit(
     # Before anything is on disk or calls back from C++ or an event loop: those may
     # swallow an interrupt that nobody else handles.
     asked = stack.enter_context(signals.asking())
+    config, fact = precision.decided(config, dataset, folder, mesh)
     recipe, run = make_recipe(config, dataset, mesh), make_run(config, dataset)
     start = _initial_parameters(config, recipe)
     claimed = workdir.claimed(folder, config)
     hosts.on_first(lambda: stack.enter_context(claimed))
     watching = {"tensorboard": tensorboard, "wandb": wandb}
     watched_by = [name for name, asked_for in watching.items() if asked_for]
-    options = {"watched_by": watched_by, "progress": progress}
+    options = {"watched_by": watched_by, "progress": progress, "fact": fact}
+    facts = config, dataset, folder, recipe, run, start, asked
     try:
-      training = _SingleRun(
-        config, dataset, folder, recipe, run, start, asked, **options
-      )
+      training = _SingleRun(*facts, **options)
       with contextlib.closing(training):
         state = epochs.train(training)
     except OSError as error:

@@ -10,7 +10,7 @@ import runs
 import infusion_jax
 from infusion_jax import evaluation
 from infusion_jax.errors import UserError
-from infusion_jax.peers import METHODS, ORIGINS, network_of
+from infusion_jax.peers import METHODS, ORIGINS, PLAIN, network_of
 from infusion_jax.training import loop
 
 
@@ -60,11 +60,17 @@ def test_reflow_starts_from_the_flow_and_needs_it(trained, tmp_path):
 
 
 def test_what_comes_before_is_what_a_peer_starts_from():
-  for name, kind in METHODS.items():
-    origin = kind((2, 2, 1), (4,)).origin
+  for name in PLAIN:
+    origin = METHODS[name]((2, 2, 1), (4,)).origin
     assert (METHODS[ORIGINS[name]] if name in ORIGINS else type(None)) is type(origin)
 
 
 def test_a_method_that_is_not_there_is_named():
   with pytest.raises(UserError, match=r"'vea'; allowed are infusion, "):
     network_of(runs.config(method="vea"), (4, 4, 1))
+
+
+def test_a_method_whose_library_is_missing_says_what_brings_it(monkeypatch):
+  monkeypatch.setattr(METHODS["normalizing_flow"], "needs", "no_such_library")
+  with pytest.raises(UserError, match=r"needs no_such_library.*infusion_jax\[peers\]"):
+    network_of(runs.config(method="normalizing_flow"), (4, 4, 1))

@@ -1,5 +1,8 @@
 """Every peer: pictures, network calls, gradients, keys."""
 
+import functools
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,18 @@ import pytest
 from infusion_jax import peers
 from infusion_jax.gaussian import Gaussian
 from infusion_jax.peers import METHODS, Trained, perceptron
+
+#: Methods by name; what an extra brings is skipped where it is not installed.
+NAMES = [
+  pytest.param(
+    name,
+    marks=pytest.mark.skipif(
+      bool(kind.needs) and importlib.util.find_spec(kind.needs) is None,
+      reason=f"{kind.needs} is not installed (pip install '.[peers]')",
+    ),
+  )
+  for name, kind in METHODS.items()
+]
 
 SHAPE = (3, 2, 1)
 KEY = jax.random.key(0)
@@ -19,34 +34,39 @@ def build(name):
   return METHODS[name](SHAPE, (8,))
 
 
-def trained(peer):
+@functools.cache
+def trained(name):
+  peer = build(name)
   found = Trained(peer.init(KEY), PRIOR)
-  return found._replace(calibration=peer.calibrate(KEY, found, X))
-
-
-@pytest.fixture(scope="module")
-def all_trained():
-  return {name: (build(name), trained(build(name))) for name in METHODS}
+  return peer, found._replace(calibration=peer.calibrate(KEY, found, X))
 
 
 @pytest.fixture
 def counted(monkeypatch):
   """Counts network calls as they are made, those within compiled loops, too."""
   count = []
-  inner = perceptron.call
 
-  def call(network, parameters, *inputs):
-    jax.debug.callback(lambda: count.append(1))
-    return inner(network, parameters, *inputs)
+  def counting(inner):
+    def call(*inputs, **options):
+      jax.debug.callback(lambda: count.append(1))
+      return inner(*inputs, **options)
 
-  monkeypatch.setattr(perceptron, "call", call)
+    return call
+
+  monkeypatch.setattr(perceptron, "call", counting(perceptron.call))
+  if importlib.util.find_spec("equinox"):
+    # The networks of flowjax.
+    from equinox.nn import MLP
+
+    monkeypatch.setattr(MLP, "__call__", counting(MLP.__call__))
   return count
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_sampler_makes_the_calls_it_is_given(name, all_trained, counted):
-  peer, found = all_trained[name]
-  keys = jax.random.split(KEY, 2)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sampler_makes_the_calls_it_is_given(name, counted):
+  peer, found = trained(name)
+  # One: where a network is mapped over images, each of them is counted.
+  keys = jax.random.split(KEY, 1)
   for sampler in peer.samplers.values():
     sample = jax.jit(sampler)
     for calls in (1, 2, 5, 6):
@@ -56,9 +76,9 @@ def test_a_sampler_makes_the_calls_it_is_given(name, all_trained, counted):
       assert len(counted) == peer.calls(calls)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_picture_is_a_function_of_its_key(name, all_trained):
-  peer, found = all_trained[name]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_a_function_of_its_key(name):
+  peer, found = trained(name)
   keys = jax.random.split(KEY, 4)
   for sampler in peer.samplers:
     whole = np.asarray(peers.pictures(peer, found, keys, 3, sampler))
@@ -69,7 +89,7 @@ def test_a_picture_is_a_function_of_its_key(name, all_trained):
     np.testing.assert_allclose(part, whole[2:], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_loss_falls_along_its_gradient(name):
   peer = build(name)
   if not peer.selects:

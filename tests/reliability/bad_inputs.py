@@ -680,6 +680,11 @@ OTHERS = [
     "--workdir={out}",
     ("--config=configs/sweeps/table_a1.py:x", "'x'; allowed are a, b"),
     (
+      "--config={files}/configs/sound_sweep.py --config.base.model.dtype=auto",
+      "'auto'",
+      "a sweep needs one of float32, bfloat16",
+    ),
+    (
       "--config={files}/configs/sound_sweep.py --config.base.model.name=gan",
       "'gan'; allowed are",
     ),
