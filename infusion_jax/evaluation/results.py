@@ -19,6 +19,8 @@ from infusion_jax.storage import files, provenance, published_numbers
 from infusion_jax.sweep import overrides
 
 FILE = "evaluation.json"
+#: `chain.infusion` of all published numbers.
+_THE_THESIS_Q = "mixture"
 #: Fields that the protocols of earlier versions did not have.
 _LATER = ("calibrate", "output_floor", "outliers", "ais_gap", "label")
 
@@ -173,14 +175,17 @@ def _is_the_thesis_model(config: Config) -> bool:
   """Whether a schedule is that of table 3.1 and figure 3.4: T = 15, ω = 0.01."""
   chain = config.chain
   schedule = chain.num_steps, chain.alpha0, chain.omega
-  return not chain.rates and schedule == (15, 0.0, 0.01)
+  return (
+    chain.infusion == _THE_THESIS_Q and not chain.rates and schedule == (15, 0.0, 0.01)
+  )
 
 
 def _schedule(config: Config) -> str:
   """A schedule as table A.1 has them."""
   chain = config.chain
   rate = f"α = {chain.alpha0:g}" if chain.num_steps == 1 else f"ω = {chain.omega:g}"
-  return f"T = {chain.num_steps}, {rate}"
+  another = "" if chain.infusion == _THE_THESIS_Q else ", mixture"
+  return f"T = {chain.num_steps}, {rate}{another}"
 
 
 #: Where the numbers of a table or figure stand in `published.json`.

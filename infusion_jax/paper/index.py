@@ -45,8 +45,10 @@ The thesis's main numbers on MNIST (T = 15) beside the best of the models in
 over images; *above* and *below* say more than two of them."""
 
 _REACHED = """Each of these models beside the published number of its own schedule;
-all were trained for minutes to hours on 2 CPU cores and measured by
-`experiments.evaluate --workdir=results/checkpoints/NAME`."""
+all were trained for minutes to hours on 2 CPU cores, or minutes on a GPU, and measured
+by `experiments.evaluate --workdir=results/checkpoints/NAME`. Interpolation is another
+q ([likelihood](likelihood/README.md#mnist-interpolation)), the thesis's is the
+mixture."""
 
 #: Metrics that the best model is looked for in, and those that estimate the same.
 _MAIN = (

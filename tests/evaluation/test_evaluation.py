@@ -179,6 +179,11 @@ A1, BEST = "table A.1", "table 3.1, T = 15, ω = 0.01"
     ),
     ("importance", {"num_steps": 5, "omega": 0.1}, (1836.27, 0.551, BEST)),
     ("importance", {"omega": 0.02}, (1836.27, 0.551, BEST)),
+    (
+      "bound",
+      {"infusion": "interpolation"},
+      (1351.03, None, f"{A1}, T = 15, ω = 0.01, mixture"),
+    ),
     ("ais", {}, None),
     ("bound", {"states": "bernoulli"}, None),
   ],
