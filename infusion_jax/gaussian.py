@@ -249,7 +249,7 @@ def mixture_sample(
     key: one key, or [B] keys.
     p: Gaussian over [..., H, W, C].
     target: the image x to infuse, [..., H, W, C].
-    rate: scalar in [0, 1], the infusion rate alpha.
+    rate: in [0, 1], the infusion rate alpha, scalar or [H, W, 1].
     target_variance: variance of the narrow Gaussian around the target.
 
   Returns:
@@ -279,7 +279,7 @@ def mixture_log_density(
     z: [..., H, W, C].
     p: Gaussian over [..., H, W, C].
     target: [..., H, W, C].
-    rate: scalar in [0, 1].
+    rate: in [0, 1], scalar or [H, W, 1].
     target_variance: variance of the narrow Gaussian around the target.
 
   Returns:
@@ -287,7 +287,13 @@ def mixture_log_density(
   """
   log_p = total(log_density(z, p), -1)
   narrow = Gaussian(target, jnp.asarray(target_variance, z.dtype))
-  return log_mix(log_p, total(log_density(z, narrow), -1), rate)
+  return log_mix(log_p, total(log_density(z, narrow), -1), by_pixel(rate))
+
+
+def by_pixel(rate: Array | float) -> Array:
+  """A rate as it weighs densities [..., H, W]: [H, W, 1] becomes [H, W]."""
+  rate = jnp.asarray(rate)
+  return rate[..., 0] if rate.ndim else rate
 
 
 def log_mix(log_a: Array, log_b: Array, rate: Array) -> Array:

@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 from infusion_jax import chain, gaussian, random, schedules
 from infusion_jax.chain import Infusion, MarkovChain, Operator, Parameters, Step, Visit
 from infusion_jax.gaussian import Distribution
+from infusion_jax.states import choices
 
 Array = jax.Array
 PyTree = Any
@@ -134,8 +135,8 @@ def lower_bound(
       loss = - mean over batch of bound / number of pixels
 
   Gradients flow through the chain's Gaussian draws (reparametrization trick)
-  and through log q; the mask is not differentiated. The scan is differentiated
-  as a whole, so memory grows with T.
+  and through log q; the mask is not differentiated, but for rates that are learned
+  (`states.choices`). The scan is differentiated as a whole, so memory grows with T.
 
   Args:
     key: one key, or [B] keys.
@@ -152,7 +153,8 @@ def lower_bound(
 
   def loss_of(parameters: Parameters) -> tuple[Array, tuple]:
     markov = _chain_of(operator, parameters, infusion, unroll, levels)
-    terms, report = bound(key, markov, x, score_free=score_free)
+    scored = infusion.scored(parameters.per_step)
+    terms, report = bound(key, markov, x, score_free=score_free, scored=scored)
     return -terms.bound.mean() / x[0].size, (terms, report)
 
   (loss, (terms, report)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
@@ -191,19 +193,10 @@ def hybrid(
   With constant means the bound teaches variances alone, and denoising the pictures
   (Nichol and Dhariwal, 2021).
 
-  Args:
-    key: one key, or [B] keys.
-    operator: the transition operator.
-    parameters: its parameters.
-    x: targets, [B, H, W, C].
-    infusion: prior, rates and target variance.
+  Args: as of `lower_bound`, besides
     bound_weight: of the lower bound's loss.
     bound_means: "learned", or "constant": no gradient of the bound flows through the
       means of the transitions.
-    score_free: of `lower_bound`.
-    with_terms: return the bound's terms, which are computed in any case.
-    unroll: of the `MarkovChain`, as is `levels`.
-    levels: 0: densities; else probabilities of so many grey levels.
   """
 
   def held(shared: PyTree, step: Step, z: Array) -> tuple[Distribution, PyTree]:
@@ -243,21 +236,15 @@ def importance_weighted(
       loss = - mean over batch of log mean_k exp(bound_k) / number of pixels
 
   With one chain it is `lower_bound`. Batch statistics are those of all K B chains.
+  Rates are learned where their choices need no score alone (`Infusion.scored`).
 
-  Args:
-    key: one key, or [B] keys.
-    operator: the transition operator.
-    parameters: its parameters.
-    x: targets, [B, H, W, C].
-    infusion: prior, rates and target variance.
+  Args: as of `lower_bound`, besides
     num_chains: K.
     score_free: the doubly reparametrized gradient (Tucker et al., 2019), of the same
       mean and less noise with many chains; a step takes the operator's gradient
       three times.
     with_terms: return the terms of all chains, [K B] in place of [B]; they are
       computed in any case.
-    unroll: of the `MarkovChain`, as is `levels`.
-    levels: 0: densities; else probabilities of so many grey levels.
   """
   size, x = x[0].size, jnp.repeat(x, num_chains, axis=0)
   key = random.split_for_images(key, num_chains)
@@ -346,7 +333,12 @@ OPTIONS = {
 
 
 def bound(
-  key: Array, markov: MarkovChain, x: Array, *, score_free: bool = False
+  key: Array,
+  markov: MarkovChain,
+  x: Array,
+  *,
+  score_free: bool = False,
+  scored: bool = False,
 ) -> tuple[Terms, PyTree]:
   """Draws one infusion chain an image and evaluates its bound (eq. 3.3.3).
 
@@ -356,17 +348,24 @@ def bound(
       the best.
     x: [B, H, W, C].
     score_free: of `log_ratio`; the value stays the same.
+    scored: the gradient in the rates knows what is chosen (`states.choices`); the
+      value stays the same.
 
   Returns:
     The terms, and the transition's reports with leaves [T, ...].
   """
 
-  def record(visit: Visit) -> tuple[Array, PyTree]:
+  def record(visit: Visit) -> tuple[Array, Array | None, PyTree]:
     ratio = log_ratio(visit, x, markov.infusion, score_free=score_free)
-    return ratio, visit.report
+    drawn = visit.state, visit.before, visit.inputs[1]
+    score = choices.log_q(*drawn, x, markov.infusion) if scored else None
+    return ratio, score, visit.report
 
-  prediction, _, (ratios, report) = chain.infuse(key, markov, x, record=record)
-  return _terms(ratios, markov.log_output(x, prediction)), report
+  prediction, _, (ratios, scores, report) = chain.infuse(key, markov, x, record=record)
+  reconstruction = markov.log_output(x, prediction)
+  if scored:
+    reconstruction += choices.surrogate(ratios, reconstruction, scores)
+  return _terms(ratios, reconstruction), report
 
 
 def log_ratio(

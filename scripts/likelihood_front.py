@@ -62,6 +62,7 @@ RECIPES: dict[str, list[tuple[float, dict[str, Any]]]] = {
   "hybrid 0.1, interpolation, learned rates": [
     (1.0, {**_HYBRID, **_LEARNED, "train.bound_means": "learned"})
   ],
+  "lower bound, learned rates": [(1.0, {**_BOUND, "train.learn_rates": "step"})],
   "lower bound, score-free": [(1.0, {**_BOUND, "train.score_free": True})],
   "importance weighted": [
     (1.0, {**_CAREFUL, "train.objective": "importance_weighted"})

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from infusion_jax import random
-from infusion_jax.gaussian import Draw, log_mix, total
+from infusion_jax.gaussian import Draw, by_pixel, log_mix, total
 
 Array = jax.Array
 
@@ -72,7 +72,7 @@ class Bernoulli(NamedTuple):
     """log[(1 - rate) P(z) + rate 1(z = target)], per pixel: [..., H, W] nats."""
     del target_variance
     same = jnp.where((z > 0.5) == (target > 0.5), 0.0, _NEVER)
-    return log_mix(total(self.log_density(z), -1), same.min(-1), rate)
+    return log_mix(total(self.log_density(z), -1), same.min(-1), by_pixel(rate))
 
   def settled(self, key: Array) -> "Bernoulli":
     """See `gaussian.Distribution`."""

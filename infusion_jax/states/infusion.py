@@ -25,7 +25,13 @@ _MARGIN = 1e-3
 
 
 class Proposal(Protocol):
-  """What q is made of; see `Infusion` for the arguments."""
+  """What q is made of; see `Infusion` for the arguments.
+
+  Attributes:
+    chooses: whether a draw is no smooth function of the rate (see `choices`).
+  """
+
+  chooses: bool
 
   def draw(
     self, key: Array, p: Distribution, x: Array, rate: Array, target_variance: Array
@@ -42,6 +48,8 @@ class Proposal(Protocol):
 @dataclasses.dataclass(frozen=True)
 class Mixture:
   """(1 - rate) p + rate N(x, target_variance), per pixel (section 3.3.3.1)."""
+
+  chooses = True
 
   def draw(
     self, key: Array, p: Distribution, x: Array, rate: Array, target_variance: Array
@@ -65,6 +73,8 @@ class Interpolation:
   reparametrized, the rate included, and its divergence has a closed form,
   KL(q || p) = sum of rate^2 (x - mean)^2 / (2 variance). `target_variance` is not used.
   """
+
+  chooses = False
 
   def draw(
     self, key: Array, p: Gaussian, x: Array, rate: Array, target_variance: Array
@@ -111,9 +121,17 @@ class Infusion(NamedTuple):
       per_step: parameters of the steps. Where they are a mapping with an entry `RATES`,
         [T] or [T, H, W, 1], it is added to the logits of the rates.
     """
-    if not isinstance(per_step, Mapping) or RATES not in per_step:
+    if not _moves(per_step):
       return self
     moved = per_step[RATES]
     start = jax.scipy.special.logit(jnp.clip(self.rates, _MARGIN, 1 - _MARGIN))
     start = start.reshape(-1, *[1] * (moved.ndim - 1))
     return self._replace(rates=jax.nn.sigmoid(start + moved))
+
+  def scored(self, per_step: PyTree) -> bool:
+    """Whether learned rates need the score of the proposal's choices."""
+    return self.proposal.chooses and _moves(per_step)
+
+
+def _moves(per_step: PyTree) -> bool:
+  return isinstance(per_step, Mapping) and RATES in per_step

@@ -8,6 +8,7 @@ from infusion_jax.config import BITS, Config
 from infusion_jax.datasets import Dataset
 from infusion_jax.errors import UserError
 from infusion_jax.restoration import conditions
+from infusion_jax.states.infusion import PROPOSALS
 from infusion_jax.training import devices
 
 
@@ -93,10 +94,11 @@ def _check_proposal(config: Config) -> None:
     )
   if learned == "none":
     return
-  if kind != "interpolation":
+  if PROPOSALS[kind].chooses and objective == "importance_weighted":
     raise UserError(
-      f"train.learn_rates is {learned!r}; it needs chain.infusion = 'interpolation', as"
-      f" no gradient flows through the choice of a pixel in a {kind!r}"
+      f"train.learn_rates is {learned!r} and chain.infusion {kind!r}; no gradient of"
+      f" {objective!r} knows its choice of pixels, allowed are 'lower_bound' and"
+      " 'hybrid', or chain.infusion = 'interpolation'"
     )
   if objective not in objectives.THROUGH_TIME:
     raise UserError(

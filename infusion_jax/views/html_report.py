@@ -341,7 +341,7 @@ _READ_IF: dict[str, Callable[[Config], bool]] = {
   "chain.omega": _has("chain.rates", ()),
   "chain.repeat_first_rate": _has("chain.rates", ()),
   "chain.target_variance": _has("chain.infusion", "mixture"),
-  "train.learn_rates": _has("chain.infusion", "interpolation"),
+  "train.learn_rates": _lacks("train.objective", "denoising"),
   **{f"train.{name}": _takes(name) for name in chain.from_iterable(OPTIONS.values())},
   "train.parzen_samples": _lacks("train.parzen_every", 0),
 }

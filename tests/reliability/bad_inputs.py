@@ -846,7 +846,10 @@ OTHERS = [
     ),
     ("--config.chain.infusion=blend", "'blend'; allowed are mixture, interpolation"),
     ("--config.train.learn_rates=image", "'image'; allowed are none, step, pixel"),
-    ("--config.train.learn_rates=step", "it needs chain.infusion = 'interpolation'"),
+    (
+      "--config.train.learn_rates=step --config.train.objective=importance_weighted",
+      "'importance_weighted' knows its choice of pixels",
+    ),
     (
       "--config.train.learn_rates=step --config.chain.infusion=interpolation",
       "'denoising'; a gradient of the rates comes from lower_bound, hybrid",

@@ -73,7 +73,10 @@ def test_a_group_of_runs_has_the_structure_of_its_proposal():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"infusion": "mixture"}, "needs chain.infusion = 'interpolation'"),
+    (
+      {"infusion": "mixture", "objective": "importance_weighted"},
+      "no gradient of 'importance_weighted' knows its choice of pixels",
+    ),
     ({"objective": "denoising"}, "'denoising'; a gradient of the rates comes from"),
     ({"method": "vae"}, "chain.infusion are for 'infusion' alone"),
   ],
