@@ -191,9 +191,9 @@ def hybrid(
       loss = denoising loss + bound_weight * lower-bound loss
 
   With constant means the bound teaches variances alone, and denoising the pictures
-  (Nichol and Dhariwal, 2021).
+  (Nichol and Dhariwal, 2021). Other arguments are those of `lower_bound`.
 
-  Args: as of `lower_bound`, besides
+  Args:
     bound_weight: of the lower bound's loss.
     bound_means: "learned", or "constant": no gradient of the bound flows through the
       means of the transitions.
@@ -236,9 +236,10 @@ def importance_weighted(
       loss = - mean over batch of log mean_k exp(bound_k) / number of pixels
 
   With one chain it is `lower_bound`. Batch statistics are those of all K B chains.
-  Rates are learned where their choices need no score alone (`Infusion.scored`).
+  Learned rates whose choices need a score (`Infusion.scored`) are not for it. Other
+  arguments are those of `lower_bound`.
 
-  Args: as of `lower_bound`, besides
+  Args:
     num_chains: K.
     score_free: the doubly reparametrized gradient (Tucker et al., 2019), of the same
       mean and less noise with many chains; a step takes the operator's gradient

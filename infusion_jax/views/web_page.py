@@ -87,6 +87,11 @@ def payload(model: Model) -> tuple[dict[str, Any], bytes]:
       f" {module.self_conditioning} and model.latents {module.latents}; a page draws"
       " 'mixture', False and 1 alone"
     )
+  if infusion.rates.ndim > 1:
+    raise UserError(
+      f"train.learn_rates is {model.config.train.learn_rates!r}; a page has one rate a"
+      " step"
+    )
   arrays = {name: np.asarray(a, np.float32) for name, a in _arrays(model).items()}
   description = {
     "name": model.config.data.name,

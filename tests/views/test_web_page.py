@@ -16,6 +16,7 @@ from launching import DIGITS, ROOT, launch
 from infusion_jax import chain, config, model, networks, sampling
 from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
+from infusion_jax.states.multimodal import Multimodal
 from infusion_jax.views import web_page
 
 SEED = 5
@@ -168,6 +169,17 @@ def test_conditions_are_refused(digits):
   network = dataclasses.replace(digits.network, shown=True)
   with pytest.raises(UserError, match="a page runs models of Gaussian states without"):
     web_page.of_model(dataclasses.replace(digits, network=network))
+
+
+def test_several_modes_and_rates_of_pixels_are_refused(digits):
+  network = dataclasses.replace(digits.network, distribution=Multimodal)
+  with pytest.raises(UserError, match="model.latents 1; a page draws"):
+    web_page.of_model(dataclasses.replace(digits, network=network))
+  infusion = digits.weights.infusion
+  infusion = infusion._replace(rates=infusion.rates[:, None, None, None])
+  weights = digits.weights._replace(infusion=infusion)
+  with pytest.raises(UserError, match="has one rate a step"):
+    web_page.of_model(dataclasses.replace(digits, weights=weights))
 
 
 def test_points_are_refused(digits):
