@@ -12,5 +12,5 @@ def keep_few() -> None:
   compiler dies of a segmentation fault at the next one.
   """
   maps = pathlib.Path("/proc/self/maps")
-  if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+  if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
     jax.clear_caches()

@@ -144,6 +144,8 @@ def problem():
     "unroll",
     "score_free",
     "num_chains",
+    "bound_weight",
+    "bound_means",
   ),
 )
 def criterion(name, key, parameters, x, infusion, operator=toys.operator, **options):
@@ -479,15 +481,11 @@ def held(shared, step, z):
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 def test_hybrid_is_the_sum_of_both_criteria(kind, weight, x64):
   parameters, x, infusion = problem()
-  key = keys_for("one key")
-
-  def run(name, operator=toys.operator, **options):
-    arguments = key, operator, parameters, x, infusion
-    return jax.jit(lambda: objectives.CRITERIA[name](*arguments, **options))()
-
-  found = run("hybrid", bound_weight=weight, bound_means=kind)
-  first = run("denoising")
-  second = run("lower_bound", toys.operator if kind == "learned" else held)
+  arguments = keys_for("one key"), parameters, x, infusion
+  found = criterion("hybrid", *arguments, bound_weight=weight, bound_means=kind)
+  first = criterion("denoising", *arguments)
+  operator = toys.operator if kind == "learned" else held
+  second = criterion("lower_bound", *arguments, operator)
   expected = jax.tree.map(
     lambda a, b: a + weight * b,
     (first.loss, first.gradient),
@@ -507,8 +505,7 @@ def test_with_constant_means_the_bound_teaches_variances_alone(x64):
   key, size = keys_for("one key"), x[0].size
 
   def heads(name, **options):
-    run = functools.partial(objectives.CRITERIA[name], **options)
-    found = jax.jit(lambda: run(key, toys.operator, parameters, x, infusion))()
+    found = criterion(name, key, parameters, x, infusion, **options)
     return found.gradient.shared["heads"]
 
   plain = heads("denoising")

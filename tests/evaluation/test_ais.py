@@ -104,7 +104,7 @@ def test_it_is_no_lower_than_importance_sampling(model, measured, tmp_path):
   assert -0.5 < measured[1].value < 5.0
 
 
-@pytest.mark.parametrize("cut", [0, 1, 2, 5])
+@pytest.mark.parametrize("cut", [0, 5])
 def test_a_killed_annealing_goes_on_and_ends_with_the_same_numbers(
   model, measured, tmp_path, monkeypatch, cut
 ):

@@ -77,9 +77,14 @@ def trained(tmp_path_factory) -> pathlib.Path:
   return folder
 
 
-@pytest.mark.parametrize("metric", ["bound", "importance", "ais"])
+@pytest.mark.parametrize(
+  "metric", ["bound", "importance", pytest.param("ais", marks=pytest.mark.long)]
+)
 def test_evaluation(trained, tmp_path, metric):
-  """Also where two files must agree: batches that are done, and one half annealed."""
+  """Also where two files must agree: batches that are done, and one half annealed.
+
+  Annealing is killed at each of its writes in `test_interrupted`, too.
+  """
 
   def command(folder: pathlib.Path) -> None:
     run = folder / "run"

@@ -68,7 +68,6 @@ def test_three_epochs_and_three_more_are_six(six_epochs, tmp_path):
 @pytest.mark.parametrize(
   "options",
   [
-    {"clip": 1.0},
     {"clip": 1.0, "ema_decay": 0.9},
     {"objective": "lower_bound", "clip": 1.0},
     {"objective": "hybrid", "likelihood": "discrete"},
