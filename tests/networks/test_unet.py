@@ -107,7 +107,7 @@ def test_both_criteria_run_without_per_step_parameters():
   values, _ = parameters(SHALLOW)
   prior = chain.Gaussian(jnp.full(SHAPE, 0.5), jnp.full(SHAPE, 0.1))
   infusion = Infusion(prior, jnp.asarray([0.0, 0.1, 0.2]), 1e-2)
-  for criterion in objectives.CRITERIA.values():
+  for criterion in (objectives.denoising, objectives.lower_bound):
     result = jax.jit(
       lambda key, x, criterion=criterion: criterion(
         key, SHALLOW.train, values, x, infusion
