@@ -37,6 +37,7 @@ SMALL = {
     "--config.train.monitor_images=10",
     "--config.model.hidden_sizes=(8,)",
     "--config.model.channels=(4,4,4,4)",
+    "--config.chain.num_steps=2",
     "--noprogress",
   ),
   "evaluate": ("--num_images=8", "--num_chains=2", "--noprogress"),

@@ -1,4 +1,4 @@
-"""One run on 1, 2 and 8 devices: run by `test_devices` in a process of its own.
+"""One run on 1 and 8 devices: run by `test_devices` in a process of its own.
 
 Losses and gradients are compared, and metrics of whole trainings; parameters after
 Adam are not: it divides by gradients whose rounding is their only digit.
@@ -162,7 +162,7 @@ def test_a_run_goes_on_on_another_number_of_devices(tmp_path):
   reference = fit(whole, 1, num_epochs=6)
   fit(parts, 8, num_epochs=2)
   fit(parts, 1, num_epochs=4)
-  outcome = fit(parts, 2, num_epochs=6)
+  outcome = fit(parts, 8, num_epochs=6)
   assert outcome.best_epoch == reference.best_epoch
   runs.assert_same_rows(rows(whole), rows(parts))
   # Pictures are drawn on one device from weights that differ in the last digits.
