@@ -16,8 +16,10 @@ import functools
 import json
 import math
 import os
+import pathlib
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -200,6 +202,19 @@ _HEADERS = [
 ]
 
 
+def _kept(path: str | None, names: Iterable[str]) -> dict[str, list[Numbers]]:
+  """The rows that an earlier command left in the file, by configuration."""
+  file = pathlib.Path(path or "")
+  there = json.loads(file.read_text()) if file.is_file() else {}
+  return {name: there.get(name, []) for name in names}
+
+
+def _write(path: str, found: dict[str, list[Numbers]]) -> None:
+  content = {**found, "about": provenance.describe()}
+  with files.replacing(path) as stream:
+    stream.write(json.dumps(content, indent=2).encode() + b"\n")
+
+
 def main(argv: list[str]) -> None:
   """Compiles, prints the table, writes the numbers."""
   del argv
@@ -213,16 +228,17 @@ def _compile_all(values: flags.FlagValues) -> None:
   # The processor makes the arguments, even where a chip is present.
   jax.config.update("jax_platforms", "cpu")
   configs = {name: abstract_runs.read_config(name) for name in values.config}
-  found: dict[str, list[Numbers]] = {name: [] for name in configs}
+  found = _kept(values.json, configs)
   for name, config in configs.items():
     places = [(values.topology[0], True), *((each, False) for each in values.topology)]
     for topology, single in places:
+      there = {(row["topology"], row["chips"] == 1) for row in found[name]}
+      if (topology, single) in there:
+        continue
       rows = measure(config, topology, single=single)
       found[name] += [{"topology": topology, **row} for row in rows]
       if values.json:
-        content = {**found, "about": provenance.describe()}
-        with files.replacing(values.json) as stream:
-          stream.write(json.dumps(content, indent=2).encode() + b"\n")
+        _write(values.json, found)
   cells = [_cells(name, row) for name, rows in found.items() for row in rows]
   print(markdown.table(_HEADERS, cells))
   for name, rows in found.items():
@@ -238,5 +254,7 @@ def _compile_all(values: flags.FlagValues) -> None:
 if __name__ == "__main__":
   flags.DEFINE_list("topology", ["v5e:2x4"], "Chips to compile for: v5e:2x4,v5e:8x8.")
   flags.DEFINE_list("config", ["mnist"], "Configurations: mnist,celeba,celeba:unet.")
-  flags.DEFINE_string("json", None, "File to write the numbers to.")
+  flags.DEFINE_string(
+    "json", None, "File for the numbers; those in it are not made again."
+  )
   app.run(main)

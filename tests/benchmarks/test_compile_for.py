@@ -5,7 +5,9 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
 
 from benchmarks import chips, compile_for, hlo
@@ -114,6 +116,31 @@ def test_a_topology_that_is_none_is_named(topology):
     return
   with pytest.raises(UserError, match=topology):
     compile_for.parse_topology(topology)
+
+
+def test_what_is_in_the_file_is_not_compiled_again(tmp_path, monkeypatch):
+  asked = []
+
+  def measure(config, topology, *, single):
+    asked.append((config, topology, single))
+    if topology == "v5e:8x8":
+      raise KeyboardInterrupt
+    return [{"chips": 1 if single else 8}]
+
+  monkeypatch.setattr(compile_for, "measure", measure)
+  monkeypatch.setattr(compile_for.abstract_runs, "read_config", lambda name: name)
+  monkeypatch.setattr(jax.config, "update", lambda *_: None)
+  values = types.SimpleNamespace(
+    config=["mnist"], topology=["v5e:2x4", "v5e:8x8"], json=str(tmp_path / "rows.json")
+  )
+  places = [("mnist", "v5e:2x4", True), ("mnist", "v5e:2x4", False)]
+  for missing in (places, []):
+    with pytest.raises(KeyboardInterrupt):
+      compile_for._compile_all(values)
+    assert asked == [*missing, ("mnist", "v5e:8x8", False)]
+    asked.clear()
+  rows = json.loads((tmp_path / "rows.json").read_text())["mnist"]
+  assert [row["chips"] for row in rows] == [1, 8]
 
 
 @pytest.mark.slow
