@@ -79,7 +79,9 @@ def test_without_the_code_the_first_cell_ends_with_a_sentence(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize(
+  "name", [SAMPLING, pytest.param(TRAINING, marks=pytest.mark.long)]
+)
 def test_they_run_from_top_to_bottom(name, site, tmp_path, monkeypatch):
   nbformat = pytest.importorskip("nbformat", reason="needs the notebook extra")
   nbclient = pytest.importorskip("nbclient", reason="needs the notebook extra")
