@@ -3,6 +3,11 @@
 p(z) = sum_c pi_c N(z; mean_c, variance_c) over whole images: a transition "may be
 multimodal" (section 3.3.2). The pixels share the latent c, so that a density is one
 number an image: what other states return by the pixel, these return summed, [...] nats.
+
+An image is infused into the choice of c, too. q draws it with probabilities
+proportional to pi_c N(x; mean_c, variance_c)^rate: by pi at rate 0, by the posterior at
+rate 1. Drawn by pi alone, c would often belong to another picture than x, far from
+which the infused pixels lie.
 """
 
 from typing import NamedTuple
@@ -61,8 +66,9 @@ class Multimodal(NamedTuple):
   def mixture_draw(
     self, key: Array, target: Array, rate: Array, target_variance: Array | float
   ) -> Draw:
-    """A component, then `gaussian.mixture_sample` of it."""
-    return self._of_draw(key).mixture_draw(key, target, rate, target_variance)
+    """A component, `inclined` towards the target, then `gaussian.mixture_sample`."""
+    p = self.inclined(target, rate)._of_draw(key)
+    return p.mixture_draw(key, target, rate, target_variance)
 
   def seen(self, z: Array) -> Array:
     """See `gaussian.Distribution`."""
@@ -75,20 +81,31 @@ class Multimodal(NamedTuple):
   def mixture_log_density(
     self, z: Array, target: Array, rate: Array, target_variance: Array | float
   ) -> Array:
-    """log sum_c pi_c q_c(z), q_c of `gaussian.mixture_log_density`, [...] nats."""
-    every, target = self.components, _beside(target)
+    """log q(z) of what `mixture_draw` draws, [...] nats."""
     log_q = gaussian.mixture_log_density(
-      _beside(z), every, target, rate, target_variance
+      _beside(z), self.components, _beside(target), rate, target_variance
     )
-    return self._log_sum(log_q[..., None])
+    return self.inclined(target, rate)._log_sum(log_q[..., None])
 
   def log_output(self, x: Array, levels: int, outliers: float = 0.0) -> Array:
     """log p(x) of whole images, by `Gaussian.log_output` of components, [...] nats."""
     return self._log_sum(self.components.log_output(_beside(x), levels, outliers))
 
   def moved(self, x: Array, rate: Array) -> "Multimodal":
-    """The same with all means moved towards x, [..., H, W, C]."""
-    return self._replace(means=self.components.moved(_beside(x), rate).mean)
+    """The same, `inclined`, and with all means moved towards x, [..., H, W, C]."""
+    means = self.components.moved(_beside(x), rate).mean
+    return self.inclined(x, rate)._replace(means=means)
+
+  def inclined(self, x: Array, rate: Array) -> "Multimodal":
+    """The same with probabilities proportional to pi_c N(x; mean_c, variance_c)^rate.
+
+    Args:
+      x: [..., H, W, C].
+      rate: scalar, or [H, W, 1]: each pixel to its own power.
+    """
+    fit = gaussian.log_density(_beside(x), self.components)
+    fit = gaussian.total(rate * fit, (-3, -2, -1))
+    return self._replace(logits=self.logits + fit)
 
   def toward(self, given: "Multimodal", guidance: Array) -> "Multimodal":
     """Component by component as Gaussians, their probabilities as those of bits."""

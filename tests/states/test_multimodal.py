@@ -62,8 +62,10 @@ def test_densities_are_sums_over_components_of_whole_images(x64):
   mixed = by_component(
     p, lambda b, c: toys.log_mixture(z[b], component(b, c), x[b], 0.3, 0.05)
   )
+  fit = by_component(p, lambda b, c: toys.log_normal(x[b], *component(b, c)))
+  inclined = p._replace(logits=p.logits + 0.3 * fit)
   found = p.mixture_log_density(z, x, 0.3, 0.05)
-  np.testing.assert_allclose(found, log_sum(p, mixed), rtol=1e-12)
+  np.testing.assert_allclose(found, log_sum(inclined, mixed), rtol=1e-12)
   for levels, share in ((0, 0.0), (8, 0.0), (8, 0.1)):
 
     def output(b, c, levels=levels, share=share):
@@ -131,6 +133,29 @@ def test_infusion_takes_pixels_of_the_image_and_leaves_the_others(key):
   np.testing.assert_allclose(np.asarray(value)[mask], 9.0, atol=0.01)
   assert (np.asarray(value)[~mask] < 3).all()
   assert abs(mask.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4_000)
+
+
+@pytest.mark.parametrize("proposal", [MIXTURE, Interpolation()])
+def test_an_image_makes_components_probable_that_fit_it(proposal, key):
+  p = jax.tree.map(lambda leaf: jnp.repeat(leaf, 4_000, axis=0), pair())
+  x = jnp.broadcast_to(jnp.array([-0.2, 0.3]).reshape(1, 2, 1), (4_000, 1, 2, 1))
+  fit = toys.log_normal(x[0], pair().means[0], 0.04).sum((1, 2, 3))
+  rate = 0.05
+  z = proposal.draw(key, p, x, rate, 1e-6).value
+  # Means 3 deviations from the diagonal, moved by a twentieth; few pixels are of x.
+  first = (z[:, 0, 0, 0] < z[:, 0, 1, 0]).mean()
+  logit = 0.7 + rate * (fit[1] - fit[0])
+  share = 1 / (1 + np.exp(logit))
+  assert abs(share - 1 / (1 + np.exp(0.7))) > 0.1
+  assert abs(first - share) < 0.05
+
+
+def test_rates_of_pixels_are_powers_of_their_own(x64):
+  p, x = modes(), jnp.full((B, *SHAPE), 0.4)
+  rate = jnp.asarray(np.random.default_rng(4).uniform(size=(*SHAPE[:2], 1)))
+  fit = toys.log_normal(x[:, None], p.means, p.variances)
+  expected = p.logits + (np.asarray(rate) * fit).sum((2, 3, 4))
+  np.testing.assert_allclose(p.inclined(x, rate).logits, expected, rtol=1e-12)
 
 
 def test_one_component_has_the_bits_of_a_gaussian(key):
