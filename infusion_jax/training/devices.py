@@ -8,7 +8,7 @@ batch. Without a mesh it marks nothing, and the program is that of one device.
 
 A data set is shared out, too: every device holds 1/D of the images, each host reads
 its own devices' part into them, and a mini-batch is brought together by a sum over
-bytes that is small beside that of the gradients. Which images make a batch is a
+bytes (`taken`). Which images make a batch is a
 function of seed and step alone, on any number of devices.
 """
 
@@ -109,16 +109,55 @@ def split(rows: PyTree, mesh: Mesh | None, axis: int = 0) -> PyTree:
   return jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, spec))
 
 
+def taken(images: Images, numbers: Array, mesh: Mesh | None) -> Array:
+  """A batch of images by their numbers, in a compiled function.
+
+  Each device looks up those that it holds, and gets its share of the sum over devices.
+  Left to itself the compiler may bring all images to every device.
+
+  Args:
+    images: [N, ...].
+    numbers: [B], which the devices share evenly.
+    mesh: of the images, if they are `Shared`.
+
+  Returns:
+    [B, ...], shared out along the mesh.
+  """
+  if not isinstance(images, Shared):
+    return split(images[numbers], mesh)
+
+  def share(rows: Array, numbers: Array) -> Array:
+    places = numbers - jax.lax.axis_index(AXIS) * len(rows)
+    own = (places >= 0) & (places < len(rows))
+    found = rows.reshape(len(rows), -1)[jnp.clip(places, 0, len(rows) - 1)]
+    found = jnp.where(own[:, None], found, 0)
+    part = jax.lax.psum_scatter(found, AXIS, tiled=True)
+    return part.reshape(-1, *rows.shape[1:])
+
+  along, everywhere = PartitionSpec(AXIS), PartitionSpec()
+  gathered = jax.shard_map(
+    share, mesh=mesh, in_specs=(along, everywhere), out_specs=along
+  )
+  return gathered(images.filled, numbers)
+
+
 def compiled(
-  function: Callable, mesh: Mesh | None, **options: Any
+  function: Callable, mesh: Mesh | None, *, fills: bool = False, **options: Any
 ) -> Callable[..., PyTree]:
-  """`jax.jit` for a mesh: results are on all devices, images may be `Shared`."""
+  """`jax.jit` for a mesh: results are on all devices, images may be `Shared`.
+
+  Args:
+    function: to be compiled.
+    mesh: the devices; None: one.
+    fills: whether the function takes `Shared` images itself, instead of their rows.
+    **options: of `jax.jit`.
+  """
   if mesh is None:
     return jax.jit(function, **options)
 
   @functools.wraps(function)
   def whole(*arguments: PyTree) -> PyTree:
-    return function(*map(_rows, arguments))
+    return function(*(arguments if fills else map(_rows, arguments)))
 
   return jax.jit(whole, out_shardings=NamedSharding(mesh, PartitionSpec()), **options)
 

@@ -32,9 +32,9 @@ def train_steps(
   recipe: Recipe,
   state: TrainState,
   run: Run,
-  images: Array,
+  images: devices.Images,
   num_steps: Array,
-  labels: Array | None = None,
+  labels: devices.Images | None = None,
 ) -> TrainState:
   """Takes `num_steps` optimizer steps, all within one epoch.
 
@@ -52,14 +52,14 @@ def train_steps(
   Returns:
     The state after.
   """
-  per_epoch = images.shape[0] // recipe.batch_size
-  order = epoch_order(run.key, state.step // per_epoch, images.shape[0])
+  per_epoch = len(images) // recipe.batch_size
+  order = epoch_order(run.key, state.step // per_epoch, len(images))
 
   def body(_: Array, state: TrainState) -> TrainState:
     first = (state.step % per_epoch) * recipe.batch_size
     chosen = jax.lax.dynamic_slice_in_dim(order, first, recipe.batch_size)
-    batch = devices.split(images[chosen], recipe.mesh)
-    told = None if labels is None else devices.split(labels[chosen], recipe.mesh)
+    take = functools.partial(devices.taken, numbers=chosen, mesh=recipe.mesh)
+    batch, told = take(images), None if labels is None else take(labels)
     return train_step(recipe, state, run, batch, told)
 
   return jax.lax.fori_loop(0, num_steps, body, state)
@@ -382,7 +382,7 @@ class Program:
       function = functools.partial(function, recipe)
       return devices.compiled(function, recipe.mesh, **options)
 
-    self.train_steps = bind(train_steps, donate_argnums=0)
+    self.train_steps = bind(train_steps, fills=True, donate_argnums=0)
     self.end_epoch = devices.compiled(end_epoch, recipe.mesh, donate_argnums=0)
     self.mean_terms = bind(mean_terms)
     self.population_statistics = bind(population_statistics)

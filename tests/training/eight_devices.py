@@ -5,6 +5,7 @@ Adam are not: it divides by gradients whose rounding is their only digit.
 """
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -110,14 +111,18 @@ def test_every_device_has_its_share_of_work_and_images(mesh):
     images = devices.shared(data.train, mesh)
     arguments = state, devices.copied(run, mesh), images, np.int32(1)
     lowered = programs.compiled(recipe).train_steps.lower(*arguments)
-    return lowered.compile().cost_analysis()["flops"], images
+    return lowered.compile(), images
 
   alone, _ = work(None)
-  together, images = work(mesh)
+  program, images = work(mesh)
+  alone, together = (each.cost_analysis()["flops"] for each in (alone, program))
   # Shuffling and Adam are done by all.
   assert together < alone / 3
   assert [s.data.shape[0] for s in images.filled.addressable_shards] == [9] * 8
   np.testing.assert_array_equal(images.filled[: len(images)], data.train)
+  # Nowhere in the program is there room for more images than a batch.
+  rows = {int(n) for n in re.findall(r"u8\[([0-9]+),", program.as_text())}
+  assert rows and max(rows) <= BATCH
 
 
 @pytest.mark.parametrize("num_classes", [0, 3])
