@@ -5,7 +5,10 @@ Images are centred, y = 2 x - 1. From a noisy y + sigma e the network F makes
     D(z, sigma) = c_skip z + c_out F(c_in z, log(sigma) / 4),
 
 with the coefficients of Karras et al. (2022, table 1), under which inputs and targets
-of F have about unit variance at every sigma.
+of F have about unit variance at every sigma. F has two outputs a pixel, as infusion's
+network has: a number, and a factor of the pixel itself. Where there is little noise the
+target is the noise of every single pixel, and layers with fewer units than pixels
+cannot pass it through.
 """
 
 import dataclasses
@@ -64,8 +67,9 @@ class Denoiser(Peer):
     skip, out, scale = (column(c, z) for c in self._coefficients(sigma))
     time = 0.25 * jnp.log(jnp.maximum(sigma, 1e-4))
     inputs = (scale * z).reshape(len(z), -1)
-    raw = perceptron.call(self._network, parameters, inputs, time)
-    return skip * z + out * raw.reshape(z.shape)
+    both = perceptron.call(self._network, parameters, inputs, time)
+    raw, factor = jnp.split(both, 2, axis=-1)
+    return skip * z + out * (raw + factor * inputs).reshape(z.shape)
 
   def _coefficients(self, sigma: Array) -> tuple[Array, Array, Array]:
     total = jnp.sqrt(sigma**2 + SIGMA_DATA**2)
@@ -75,4 +79,4 @@ class Denoiser(Peer):
 
   @property
   def _network(self) -> Perceptron:
-    return Perceptron(self.hidden_sizes, self.size)
+    return Perceptron(self.hidden_sizes, 2 * self.size)
