@@ -11,15 +11,13 @@ from infusion_jax import schedules
 
 #: Optimizer steps of one timed call; on a GPU steps are a hundred times as short.
 STEPS = 2 if jax.default_backend() == "cpu" else 50
+#: Ways to run the step in PyTorch by name: what `train` takes for each.
+KINDS = {"torch_eager": {"compiled": False}, "torch_compile": {"compiled": True}}
 
 
 def installed() -> bool:
   """Whether PyTorch is there (extra "bench")."""
   return importlib.util.find_spec("torch") is not None
-
-
-#: Ways to run the step in PyTorch by name: what `train` takes for each.
-KINDS = {"torch_eager": {"compiled": False}, "torch_compile": {"compiled": True}}
 
 
 def train(

@@ -43,7 +43,7 @@ def _mlp(batch_size: int = 128) -> workloads.Size:
 def train_step(batch_size: int = 128) -> Numbers:
   """A training step of the MNIST network beside PyTorch and its own products."""
   size = _mlp(batch_size)
-  ours = workloads.Ours(size, _images(size))
+  ours = _ours(size)
   began = time.perf_counter()
   ours.train(1)
   compile_seconds = time.perf_counter() - began
@@ -87,9 +87,10 @@ def train_step(batch_size: int = 128) -> Numbers:
   return found
 
 
-def _images(size: workloads.Size) -> int:
-  """Training images: enough for the steps of a timed call."""
-  return max(10, peers.STEPS) * size.batch_size
+def _ours(size: workloads.Size, dtype: str = "float32") -> workloads.Ours:
+  """A run of ours with images enough for the steps of a timed call."""
+  count = max(10, peers.STEPS) * size.batch_size
+  return workloads.Ours(dataclasses.replace(size, dtype=dtype), count)
 
 
 def train_step_graph() -> Numbers:
@@ -98,10 +99,7 @@ def train_step_graph() -> Numbers:
   if jax.default_backend() != "gpu" or not peers.installed():
     return dict.fromkeys(ratios)
   size = _mlp()
-  steps = {
-    "ours": workloads.Ours(size, _images(size)),
-    "half": workloads.Ours(dataclasses.replace(size, dtype="bfloat16"), _images(size)),
-  }
+  steps = {"ours": _ours(size), "half": _ours(size, "bfloat16")}
   contestants: dict[str, Callable[[], object]] = {
     name: functools.partial(ours.train, peers.STEPS) for name, ours in steps.items()
   }
@@ -117,7 +115,7 @@ def train_step_graph() -> Numbers:
 
 def _in_bfloat16(size: workloads.Size) -> dict[str, Callable[[], object]]:
   """The contestants whose products are in bfloat16: ours and, if there, PyTorch's."""
-  half = workloads.Ours(dataclasses.replace(size, dtype="bfloat16"), _images(size))
+  half = _ours(size, "bfloat16")
   products = workloads.own_matmuls(half.size)
   found = {
     "ours_bfloat16": lambda: half.train(peers.STEPS),

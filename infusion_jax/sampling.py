@@ -178,12 +178,11 @@ def clamped_chains(
 
 def _shown(found: chain.Result) -> Chains:
   """Model chains that end with the picture, whatever latent it is made with."""
-  trace, (mean, variance) = (
-    found.trace,
-    (found.prediction.mean, found.prediction.variance),
+  trace, last = found.trace, found.prediction
+  return trace._replace(
+    means=trace.means.at[-1].set(last.mean),
+    variances=trace.variances.at[-1].set(last.variance),
   )
-  means, variances = trace.means.at[-1].set(mean), trace.variances.at[-1].set(variance)
-  return trace._replace(means=means, variances=variances)
 
 
 def _look(visit: chain.Visit) -> Chains:

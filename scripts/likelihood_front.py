@@ -22,7 +22,7 @@ import infusion_jax
 from infusion_jax import datasets
 from infusion_jax.config import Config
 from infusion_jax.datasets import Dataset
-from infusion_jax.drawing import markdown, plots
+from infusion_jax.drawing import line_plots, markdown, plots
 from infusion_jax.errors import UserError
 from infusion_jax.evaluation import Protocol, Session
 from infusion_jax.storage import files, provenance
@@ -277,12 +277,8 @@ def _cell(rows: list[dict[str, Any]]) -> str:
 
 def _figure(found: dict[str, list[dict[str, Any]]]) -> np.ndarray:
   """Bound against Parzen, a point a recipe."""
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(9.0, 4.5), dpi=150, layout="constrained")
-  axes = figure.add_subplot(
-    xlabel="Parzen estimate, nats (pictures)", ylabel="lower bound, nats (likelihood)"
+  axes = line_plots.new_axes(
+    (9.0, 4.5), "Parzen estimate, nats (pictures)", "lower bound, nats (likelihood)"
   )
   axes.grid(color="0.9")
   axes.spines[["top", "right"]].set_visible(False)
@@ -291,10 +287,8 @@ def _figure(found: dict[str, list[dict[str, Any]]]) -> np.ndarray:
       np.mean([run[column]["value"] for run in runs]) for column in ("parzen", "bound")
     )
     axes.plot(x, y, marker, label=name, markersize=8, alpha=0.8)
-  figure.legend(loc="outside right upper", frameon=False, fontsize="small")
-  canvas = FigureCanvasAgg(figure)
-  canvas.draw()
-  return np.array(canvas.buffer_rgba())[..., :3].copy()
+  axes.figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+  return line_plots.rendered(axes.figure)
 
 
 if __name__ == "__main__":

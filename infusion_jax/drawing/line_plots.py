@@ -65,16 +65,12 @@ def curves(
   Raises:
     UserError: no series, arrays that do not match, or a bad quantile.
   """
-  from matplotlib.figure import Figure
-
   left = {label: _points(label, line) for label, line in series.items()}
   right = {label: _points(label, line) for label, line in (secondary or {}).items()}
   at_least(1, len(left), "the number of lines")
   colors = _line_colors(len(left) + len(right), ordered)
   size = _with_legend(size, [*left, *right])
-  figure = Figure(figsize=size, dpi=150, layout="constrained")
-  figure.suptitle(title, fontsize="large")
-  axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+  axes = new_axes(size, xlabel, ylabel, title)
   handles = _draw_lines(axes, left, colors, "-")
   set_style(axes, [line.x for line in (*left.values(), *right.values())])
   # The scale comes before the limits, or those of a linear axis would stay.
@@ -87,8 +83,19 @@ def curves(
     twin.set_ylabel(secondary_label)
     twin.spines["top"].set_visible(False)
     handles += _draw_lines(twin, right, colors[len(left) :], "--", " (right)")
-  _add_legend(figure, handles, outside=bool(right))
-  return rendered(figure)
+  _add_legend(axes.figure, handles, outside=bool(right))
+  return rendered(axes.figure)
+
+
+def new_axes(
+  size: tuple[float, float], xlabel: str, ylabel: str, title: str = ""
+) -> "Axes":
+  """The axes of a new figure of so many inches, at 150 dots an inch."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=size, dpi=150, layout="constrained")
+  figure.suptitle(title, fontsize="large")
+  return figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
 
 
 def rendered(figure: "Figure") -> Picture:

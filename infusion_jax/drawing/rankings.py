@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infusion_jax.drawing.line_plots import PALETTE, limits, rendered, set_style
+from infusion_jax.drawing.line_plots import (
+  PALETTE,
+  limits,
+  new_axes,
+  rendered,
+  set_style,
+)
 from infusion_jax.drawing.tiles import Picture, at_least
 from infusion_jax.errors import UserError
 
@@ -68,7 +74,7 @@ def ranked_curves(
     UserError: no curve, or arrays that do not match.
   """
   lines = _lines(bands)
-  axes = _axes(size, xlabel, ylabel, title)
+  axes = new_axes(size, xlabel, ylabel, title)
   ends = [part for line in lines.values() for part in (line.middle, line.high)]
   low, high = limits(ends, clip_low_quantile)
   named = named_lines({label: line.middle for label, line in lines.items()}, low)
@@ -107,7 +113,7 @@ def compared_curves(
     UserError: no curve, or arrays that do not match.
   """
   lines = _lines(bands)
-  axes = _axes(size, xlabel, ylabel)
+  axes = new_axes(size, xlabel, ylabel)
   set_style(axes, [line.x for line in lines.values()])
   _set_logarithmic(axes)
   named = list(lines)[:MOST_NAMED]
@@ -127,16 +133,6 @@ def named_lines(
   bottom = -np.inf if low is None else low
   visible = [label for label, middle in middles.items() if np.any(middle > bottom)]
   return visible[:MOST_NAMED]
-
-
-def _axes(
-  size: tuple[float, float], xlabel: str, ylabel: str, title: str = ""
-) -> "Axes":
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=size, dpi=150, layout="constrained")
-  figure.suptitle(title, fontsize="large")
-  return figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
 
 
 def _lines(bands: Mapping[str, Band]) -> dict[str, _Line]:

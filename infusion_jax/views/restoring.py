@@ -96,8 +96,8 @@ def restore(
     raise UserError(f"task is {task!r}; allowed are {', '.join(TASKS)}")
   if model.network.distribution is not Gaussian:
     raise UserError(
-      f"the model in {model.path} has states of bits or several modes; restoring takes"
-      " plain Gaussian ones"
+      f"the model in {model.path} has states of bits, several modes or"
+      " self-conditioning; restoring takes plain Gaussian ones"
     )
   if way == "shown" and not can_be_shown(model, task, factor):
     raise UserError(
