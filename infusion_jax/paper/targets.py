@@ -185,12 +185,12 @@ RUNS = (
         Panel("e", (0.06, 0.08, 0.1), {"train.num_epochs": 2}),
         Panel("f", (0.04, 0.06, 0.08), {"train.num_epochs": 2}),
       ),
-      # Without constant rates in many steps.
+      # T = 1 whole; else the best rate of the thesis and its neighbours.
       "medium": (
-        Panel("a", changes={"train.num_epochs": 100}),
-        Panel("b", changes={"train.num_epochs": 30}),
-        Panel("c", changes={"train.num_epochs": 20}),
-        Panel("d", changes={"train.num_epochs": 20}),
+        Panel("a", changes={"train.num_epochs": 25}),
+        Panel("b", (0.08, 0.1, 0.15), {"train.num_epochs": 15}),
+        Panel("c", (0.01, 0.02, 0.03), {"train.num_epochs": 10}),
+        Panel("d", (0.0, 0.01, 0.02), {"train.num_epochs": 10}),
       ),
       "full": tuple(map(Panel, "abcdef")),
       "smoke": (
@@ -201,7 +201,11 @@ RUNS = (
     },
     changes={
       "small": {"data.max_images": 2000, "train.batch_size": 40},
-      "medium": {},
+      "medium": {
+        "model.dtype": "bfloat16",
+        "train.decay": "cosine",
+        "train.checkpoint_every": 1,
+      },
       "full": {},
       "smoke": _TINY_MLP,
     },
