@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,6 +12,9 @@ from contextlib import contextmanager, nullcontext
 EXIT_CODE = 75
 #: Added to a signal's number where it ends the process at once, as shells do.
 AT_ONCE = 128
+#: Seconds within which the same signal again is an echo of the first: `timeout`, and
+#: whoever passes a terminal's Ctrl-C on to a group, sends it twice.
+ECHO = 0.5
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -23,10 +27,10 @@ class Stopped(Exception):
 def asking() -> Iterator[Callable[[], bool]]:
   """Turns SIGTERM, SIGINT and SIGHUP into a question: did one come?
 
-  A second signal ends the process at once, whatever it is doing: files are
-  replaced whole or not at all, so nothing but the work since the last checkpoint
-  is lost. Outside the main thread, where signals cannot be handled, nothing is
-  ever asked.
+  A second signal (see `insists`) ends the process at once, whatever it is doing:
+  files are replaced whole or not at all, so nothing but the work since the last
+  checkpoint is lost. Outside the main thread, where signals cannot be handled,
+  nothing is ever asked.
   """
   came: list[int] = []
   before: dict[int, object] = {}
@@ -52,6 +56,19 @@ def asking() -> Iterator[Callable[[], bool]]:
       signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+def insists(first: tuple[int, float] | None, number: int, now: float) -> bool:
+  """Whether a signal is a second one and no echo of the first.
+
+  Args:
+    first: the first signal's number and the second when it came; None: none came.
+    number: of the signal that comes.
+    now: in seconds, of the same clock.
+  """
+  if first is None:
+    return False
+  return number != first[0] or now - first[1] >= ECHO
+
+
 @contextmanager
 def _second_ends_at_once() -> Iterator[None]:
   """Counts signals in a thread of their own.
@@ -63,12 +80,15 @@ def _second_ends_at_once() -> Iterator[None]:
   before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
   def watch() -> None:
-    count = 0
-    while number := os.read(reader, 1):
-      count += number[0] in _SIGNALS
-      if count > 1:
+    first = None
+    while read := os.read(reader, 1):
+      number, now = read[0], time.monotonic()
+      if number not in _SIGNALS:
+        continue
+      if insists(first, number, now):
         os.write(2, b"\nstopped at once, without saving\n")
-        os._exit(AT_ONCE + number[0])
+        os._exit(AT_ONCE + number)
+      first = first or (number, now)
     os.close(reader)
 
   thread = threading.Thread(target=watch, name="signals", daemon=True)

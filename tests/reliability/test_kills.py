@@ -23,13 +23,13 @@ from infusion_jax.training.state import make_recipe, make_run
 #: a checkpoint, a picture or a line of metrics is being written.
 MOMENTS = ("start", "any time", "save", "picture", "metrics")
 
-#: What ends the process, one after another: signals that ask it to save (twice: at
+#: What ends the process, one after another: signals that ask it to save (two: at
 #: once), that end it wherever it is, or that stop it first.
 ENDS = (
   [signal.SIGKILL],
   [signal.SIGTERM],
   [signal.SIGABRT],
-  [signal.SIGINT, signal.SIGINT],
+  [signal.SIGINT, signal.SIGTERM],
   [signal.SIGHUP],
   [signal.SIGQUIT],
   [signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL],

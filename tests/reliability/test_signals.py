@@ -59,6 +59,29 @@ def test_a_second_signal_ends_at_once_and_damages_nothing(tmp_path):
   assert done.returncode == 0, done.stderr
 
 
+def test_an_echo_does_not_insist():
+  term, ctrl_c = signal.SIGTERM, signal.SIGINT
+  assert not signals.insists(None, term, 5.0)
+  assert not signals.insists((term, 5.0), term, 5.1)
+  assert signals.insists((term, 5.0), ctrl_c, 5.1)
+  assert signals.insists((term, 5.0), term, 5.0 + signals.ECHO)
+
+
+def test_one_signal_sent_twice_still_saves(tmp_path):
+  """As `timeout` does: to the process, and to its group."""
+  process = processes.start(tmp_path / "run", _LONG)
+  launching.wait_for(lambda: processes.epochs(tmp_path / "run") >= 2, process)
+  began = time.monotonic()
+  process.send_signal(signal.SIGTERM)
+  time.sleep(0.02)  # At once, both would be one to the kernel.
+  process.send_signal(signal.SIGTERM)
+  sent = time.monotonic() - began
+  _, err = process.communicate(timeout=300)
+  if sent >= signals.ECHO:
+    pytest.skip(f"this machine took {sent:.1f} s to send two signals")
+  assert process.returncode == signals.EXIT_CODE, err
+
+
 def test_an_interruption_before_there_is_anything_to_save(tmp_path):
   process = processes.start(tmp_path / "run", _LONG)
   # Imports are done, and the first step is not.
