@@ -209,6 +209,14 @@ def _kept(path: str | None, names: Iterable[str]) -> dict[str, list[Numbers]]:
   return {name: there.get(name, []) for name in names}
 
 
+def _is_of(row: Numbers, topology: str, *, single: bool) -> bool:
+  """Whether a row is of that topology; of one chip, whether it is of such a chip."""
+  if single:
+    kinds = parse_topology(row["topology"])[0], parse_topology(topology)[0]
+    return row["chips"] == 1 and kinds[0] == kinds[1]
+  return row["chips"] > 1 and row["topology"] == topology
+
+
 def _write(path: str, found: dict[str, list[Numbers]]) -> None:
   content = {**found, "about": provenance.describe()}
   with files.replacing(path) as stream:
@@ -232,8 +240,7 @@ def _compile_all(values: flags.FlagValues) -> None:
   for name, config in configs.items():
     places = [(values.topology[0], True), *((each, False) for each in values.topology)]
     for topology, single in places:
-      there = {(row["topology"], row["chips"] == 1) for row in found[name]}
-      if (topology, single) in there:
+      if any(_is_of(row, topology, single=single) for row in found[name]):
         continue
       rows = measure(config, topology, single=single)
       found[name] += [{"topology": topology, **row} for row in rows]

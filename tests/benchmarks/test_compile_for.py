@@ -141,6 +141,16 @@ def test_what_is_in_the_file_is_not_compiled_again(tmp_path, monkeypatch):
     asked.clear()
   rows = json.loads((tmp_path / "rows.json").read_text())["mnist"]
   assert [row["chips"] for row in rows] == [1, 8]
+  # A chip by itself is the same in every topology of its kind.
+  values.topology = ["v5e:8x8"]
+  with pytest.raises(KeyboardInterrupt):
+    compile_for._compile_all(values)
+  assert asked == [("mnist", "v5e:8x8", False)]
+  asked.clear()
+  values.topology = ["h100:8", "v5e:8x8"]
+  with pytest.raises(KeyboardInterrupt):
+    compile_for._compile_all(values)
+  assert asked[0] == ("mnist", "h100:8", True)
 
 
 @pytest.mark.slow
