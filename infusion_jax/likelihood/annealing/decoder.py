@@ -6,6 +6,8 @@ output variance (Wu et al., 2017).
 
 import dataclasses
 import functools
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,11 @@ from infusion_jax.errors import UserError
 from infusion_jax.gaussian import Gaussian
 
 Array = jax.Array
+PyTree = Any
+
+#: Bytes that the gradient of a chain may keep from its T transitions. Above, as many
+#: convolutions of many images do, each is computed twice and nothing of it is kept.
+KEPT_BYTES = 2**30
 
 
 @functools.partial(
@@ -78,4 +85,19 @@ def decoder_of(model: MarkovChain | Decoder) -> Decoder:
 
 
 def _decoded(markov: MarkovChain, noise: Array) -> Gaussian:
+  if bytes_kept(markov, noise) > KEPT_BYTES:
+    again = jax.checkpoint(markov.transition, prevent_cse=False)  # Inside a scan.
+    markov = dataclasses.replace(markov, transition=Partial(again))
   return chain.decode(noise, markov)
+
+
+def bytes_kept(markov: MarkovChain, noise: Array) -> int:
+  """What the gradient in the noise [B, T, H, W, C] keeps until it is computed."""
+
+  def keep(noise: Array) -> PyTree:
+    return jax.vjp(lambda noise: chain.decode(noise, markov), noise)[1]
+
+  kept = jax.eval_shape(keep, jax.ShapeDtypeStruct(noise.shape, noise.dtype))
+  return sum(
+    math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)
+  )

@@ -5,10 +5,12 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import toys
 from jax.tree_util import Partial
 
 from infusion_jax.gaussian import Gaussian
-from infusion_jax.likelihood.annealing import driver
+from infusion_jax.likelihood.annealing import decoder, driver, estimator
 from infusion_jax.likelihood.annealing.decoder import Decoder
 
 KEY = jax.random.key(0)
@@ -40,3 +42,47 @@ def test_the_estimate_is_log_p():
 def test_the_sandwich_closes_around_it():
   found = driver.evaluate_sandwich(KEY, MODEL, SETTINGS, num_images=16)
   assert abs(found.gap.mean) < 0.3
+
+
+WIDE = 4096
+
+
+def wide(step, z):
+  """A transition that keeps WIDE numbers an image for its gradient."""
+  weights = jnp.sin(jnp.arange(4 * WIDE, dtype=jnp.float32)).reshape(4, WIDE)
+  hidden = jnp.tanh(z.reshape(len(z), 4) @ weights)
+  mean = step.slope * z + (hidden @ weights.T).reshape(z.shape) / WIDE
+  return Gaussian(mean, jnp.broadcast_to(step.variance, z.shape)), None
+
+
+@pytest.fixture(scope="module")
+def chain_and_noise():
+  toy = toys.linear_gaussian(num_steps=6, shape=(2, 2, 1))
+  markov = toy.markov(transition=Partial(wide))
+  return markov, jax.random.normal(KEY, (32, 6, 2, 2, 1))
+
+
+def test_the_bytes_that_a_gradient_keeps_are_counted(chain_and_noise):
+  markov, noise = chain_and_noise
+  # tanh's own output, by all images and steps.
+  wide_ones = 32 * 6 * WIDE * 4
+  assert wide_ones <= decoder.bytes_kept(markov, noise) < 2.2 * wide_ones
+  assert decoder.bytes_kept(markov, noise[:8]) < wide_ones
+
+
+def test_what_is_computed_again_is_the_same_in_less_memory(
+  chain_and_noise, monkeypatch
+):
+  markov, noise = chain_and_noise
+  x = jnp.full((32, 2, 2, 1), 0.4)
+
+  def compiled(most):
+    monkeypatch.setattr(decoder, "KEPT_BYTES", most)
+    function = jax.jit(lambda noise: estimator.evaluator(markov, x)(noise))
+    return function.lower(noise).compile()
+
+  kept, again = compiled(2**30), compiled(0)
+  for one, other in zip(kept(noise), again(noise), strict=True):
+    np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
+  bytes_of = [program.memory_analysis().temp_size_in_bytes for program in (kept, again)]
+  assert bytes_of[1] < bytes_of[0] / 3
