@@ -121,8 +121,14 @@ def _row(
   else:
     place = SingleDeviceSharding(chips[0])
   work = make(config, place)
+  about = {"program": work.name, "unit": work.unit, "chips": len(chips)}
   began = time.perf_counter()
-  compiled = work.lower().compile()
+  try:
+    compiled = work.lower().compile()
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    return {**about, "does_not_fit": str(error).splitlines()[0]}
   seconds = time.perf_counter() - began
   plain = functools.partial(make, config, None)
   total = abstract_runs.flops(plain, config.chain.num_steps)
@@ -132,9 +138,7 @@ def _row(
   estimate = roofline(CHIPS[kind], flops, done, sides)
   needed = compiled.memory_analysis()
   return {
-    "program": work.name,
-    "unit": work.unit,
-    "chips": len(chips),
+    **about,
     "compile_seconds": round(seconds, 1),
     "argument_bytes": needed.argument_size_in_bytes,
     "temporary_bytes": needed.temp_size_in_bytes,
@@ -169,13 +173,13 @@ def enough_images(row: Numbers, batch_size: int, share: float = 0.2) -> int:
 
 
 def _cells(name: str, row: Numbers) -> list[str]:
+  about = [name, row["program"], row["unit"], row["chips"]]
+  if "does_not_fit" in row:
+    return [*about, "does not fit", *[""] * (len(_HEADERS) - len(about) - 1)]
   collectives = row["collectives"]
   seconds = row["estimated_seconds"]
   return [
-    name,
-    row["program"],
-    row["unit"],
-    row["chips"],
+    *about,
     f"{(row['argument_bytes'] + row['temporary_bytes']) / 2**20:.0f}",
     f"{100 * row['share_of_memory']:.1f}%",
     f"{row['flops_per_chip'] / 1e9:.1f}",
@@ -250,7 +254,7 @@ def _compile_all(values: flags.FlagValues) -> None:
   print(markdown.table(_HEADERS, cells))
   for name, rows in found.items():
     for row in rows:
-      if row["collectives"]:
+      if row.get("collectives"):
         enough = enough_images(row, configs[name].train.batch_size)
         print(
           f"{name}, {row['chips']} chips: collectives take at most a fifth of a step"

@@ -153,6 +153,26 @@ def test_what_is_in_the_file_is_not_compiled_again(tmp_path, monkeypatch):
   assert asked[0] == ("mnist", "h100:8", True)
 
 
+def test_a_program_that_does_not_fit_is_a_row(monkeypatch):
+  def work(message):
+    def compile():
+      raise jax.errors.JaxRuntimeError(message)
+
+    lowered = types.SimpleNamespace(compile=compile)
+    return types.SimpleNamespace(name="n", unit="u", lower=lambda: lowered)
+
+  monkeypatch.setattr(compile_for, "SingleDeviceSharding", lambda chip: chip)
+  row = compile_for._row(
+    "v5e", (1,), None, lambda *_: work("RESOURCE_EXHAUSTED: 74G of 15G\nmore"), [0]
+  )
+  assert row["does_not_fit"] == "RESOURCE_EXHAUSTED: 74G of 15G"
+  cells = compile_for._cells("unet", row)
+  assert cells[:5] == ["unet", "n", "u", 1, "does not fit"]
+  assert len(cells) == len(compile_for._HEADERS)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+    compile_for._row("v5e", (1,), None, lambda *_: work("INTERNAL: other"), [0])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
