@@ -188,9 +188,9 @@ RUNS = (
       # T = 1 whole; else the best rate of the thesis and its neighbours.
       "medium": (
         Panel("a", changes={"train.num_epochs": 25}),
-        Panel("b", (0.08, 0.1, 0.15), {"train.num_epochs": 15}),
-        Panel("c", (0.01, 0.02, 0.03), {"train.num_epochs": 10}),
-        Panel("d", (0.0, 0.01, 0.02), {"train.num_epochs": 10}),
+        Panel("b", (0.08, 0.1, 0.15), {"train.num_epochs": 12}),
+        Panel("c", (0.01, 0.02, 0.03), {"train.num_epochs": 8}),
+        Panel("d", (0.0, 0.01, 0.02), {"train.num_epochs": 8}),
       ),
       "full": tuple(map(Panel, "abcdef")),
       "smoke": (
