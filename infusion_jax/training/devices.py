@@ -129,7 +129,12 @@ def taken(images: Images, numbers: Array, mesh: Mesh | None) -> Array:
   def share(rows: Array, numbers: Array) -> Array:
     places = numbers - jax.lax.axis_index(AXIS) * len(rows)
     own = (places >= 0) & (places < len(rows))
-    found = rows.reshape(len(rows), -1)[jnp.clip(places, 0, len(rows) - 1)]
+    places = jnp.clip(places, 0, len(rows) - 1)
+    # Flat rows are padded less on a TPU, which copies what becomes flat: the fewer.
+    if len(numbers) < len(rows):
+      found = rows[places].reshape(len(numbers), -1)
+    else:
+      found = rows.reshape(len(rows), -1)[places]
     found = jnp.where(own[:, None], found, 0)
     part = jax.lax.psum_scatter(found, AXIS, tiled=True)
     return part.reshape(-1, *rows.shape[1:])

@@ -35,6 +35,17 @@ def assert_close(a, b, digits=1e-5):
     np.testing.assert_allclose(x, y, rtol=0, atol=digits * abs(x).max(), err_msg=name)
 
 
+@pytest.mark.parametrize("count", [8, 11, 200])
+def test_a_batch_is_looked_up_where_its_images_are(mesh, count):
+  """Fewer images a device than the batch has, and more."""
+  images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 1), np.uint8)
+  numbers = np.random.default_rng(1).integers(0, count, BATCH).astype(np.int32)
+  look_up = jax.jit(lambda images, numbers: devices.taken(images, numbers, mesh))
+  found = look_up(devices.shared(images, mesh), numbers)
+  np.testing.assert_array_equal(found, images[numbers])
+  assert {shard.data.shape for shard in found.addressable_shards} == {(2, 4, 4, 1)}
+
+
 @pytest.mark.parametrize("objective", ["denoising", "lower_bound"])
 def test_loss_gradient_and_batch_statistics_are_the_whole_batchs(mesh, objective):
   config, data = runs.config(objective=objective), runs.dataset()
