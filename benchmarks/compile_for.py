@@ -215,10 +215,10 @@ def _kept(path: str | None, names: Iterable[str]) -> dict[str, list[Numbers]]:
 
 def _is_of(row: Numbers, topology: str, *, single: bool) -> bool:
   """Whether a row is of that topology; of one chip, whether it is of such a chip."""
-  if single:
-    kinds = parse_topology(row["topology"])[0], parse_topology(topology)[0]
-    return row["chips"] == 1 and kinds[0] == kinds[1]
-  return row["chips"] > 1 and row["topology"] == topology
+  if not single:
+    return row["chips"] > 1 and row["topology"] == topology
+  kind, _ = parse_topology(topology)
+  return row["chips"] == 1 and parse_topology(row["topology"])[0] == kind
 
 
 def _write(path: str, found: dict[str, list[Numbers]]) -> None:

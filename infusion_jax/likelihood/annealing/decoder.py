@@ -6,7 +6,6 @@ output variance (Wu et al., 2017).
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
@@ -98,6 +97,4 @@ def bytes_kept(markov: MarkovChain, noise: Array) -> int:
     return jax.vjp(lambda noise: chain.decode(noise, markov), noise)[1]
 
   kept = jax.eval_shape(keep, jax.ShapeDtypeStruct(noise.shape, noise.dtype))
-  return sum(
-    math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)
-  )
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
