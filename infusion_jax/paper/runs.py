@@ -20,7 +20,7 @@ from infusion_jax.model import Model
 from infusion_jax.paper.descriptions import Run, Source, Sweep
 from infusion_jax.sweep import conductor, cost, ledger, overrides, tables, vmapped
 from infusion_jax.sweep.ledger import Folder, SweepProtocol
-from infusion_jax.training import devices, loop, programs, workdir
+from infusion_jax.training import devices, loop, precision, programs, workdir
 from infusion_jax.training.epochs import time_spent
 from infusion_jax.training.state import (
   initial_state,
@@ -153,7 +153,8 @@ def work(run: Run | Sweep, bench: Bench) -> Work:
     return _sweep_work(run, bench)
   config = configs(run, bench)[0]
   dataset = conductor.load_dataset(config.data)
-  one = cost.estimate(make_recipe(config, dataset), dataset).flops_per_epoch
+  recipe = make_recipe(precision.untimed(config), dataset)
+  one = cost.estimate(recipe, dataset).flops_per_epoch
   done, seconds = time_spent(bench.folder(run))
   total = config.train.num_epochs
   finished = _is_finished(bench.folder(run), config, dataset)
@@ -203,6 +204,7 @@ def seconds_per_operation(run: Run | Sweep, bench: Bench) -> float:
   """
   config = configs(run, bench)[0]
   dataset = conductor.load_dataset(config.data)
+  config, _ = precision.decided(config, dataset, bench.folder(run))
   recipe, numbers = make_recipe(config, dataset), make_run(config, dataset)
   program, images = programs.compiled(recipe), jnp.asarray(dataset.train)
   state = initial_state(recipe, numbers.key)

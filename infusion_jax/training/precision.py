@@ -71,6 +71,11 @@ def decided(
   return Decision(_with(config, name), f"{name} of auto ({told})")
 
 
+def untimed(config: Config) -> Config:
+  """With float32 in the place of `auto`: for shapes and counts, which are the same."""
+  return _with(config, DTYPES[0]) if config.model.dtype == AUTO else config
+
+
 def chosen(seconds: dict[str, float]) -> str:
   """The faster type; float32 where bfloat16 gains less than a twentieth."""
   full, half = (seconds[name] for name in DTYPES)

@@ -17,7 +17,7 @@ from infusion_jax.evaluation import Parts, pictures
 from infusion_jax.metrics.extractors import Extractor, Predictions
 from infusion_jax.paper import recipes, records, runs, targets
 from infusion_jax.paper.descriptions import Book
-from infusion_jax.training import signals, workdir
+from infusion_jax.training import precision, signals, workdir
 
 COMMAND = "python -m experiments.reproduce --target=X"
 
@@ -127,6 +127,21 @@ def test_targets_share_their_models_and_plans_say_what_is_left(runner, book):
     "lower bound",
     "Parzen estimate",
   ]
+
+
+def test_plans_of_a_run_whose_type_is_chosen_by_time(runner, book, monkeypatch):
+  monkeypatch.setattr(precision, "_SECONDS", 0.01)
+  mnist = book.runs["mnist"]
+  auto = dataclasses.replace(mnist, small={**mnist.small, "model.dtype": "auto"})
+  other = Book(book.runs | {mnist.name: auto}, book.targets)
+  runner = dataclasses.replace(runner, book=other)
+  text = runner.describe(runner.plan(other.chosen("figure_3_1")))
+  assert "| mnist | mnist | new " in text and not runner.bench.workdir.exists()
+  make(runner, "figure_3_1")
+  trained = workdir.read_config(runner.bench.folder(auto)).model.dtype
+  assert trained in ("float32", "bfloat16")
+  (task,) = runner.plan(other.chosen("figure_3_1"))
+  assert task.state == "finished"
 
 
 def test_killed_while_measuring_it_goes_on(runner, monkeypatch):

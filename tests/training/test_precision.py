@@ -53,6 +53,12 @@ def test_the_choice_is_recorded_said_and_kept(tmp_path, monkeypatch, capsys):
     fit(tmp_path, "float32")
 
 
+def test_shapes_need_no_choice(monkeypatch):
+  timed(monkeypatch)
+  assert precision.untimed(config()) == config("float32")
+  assert precision.untimed(config("bfloat16")) == config("bfloat16")
+
+
 @pytest.mark.parametrize("stream", ["never", "always"])
 def test_measuring_leaves_no_trace_in_the_run(stream, tmp_path, monkeypatch):
   monkeypatch.setattr(precision, "_SECONDS", 0.01)
