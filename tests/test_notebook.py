@@ -17,6 +17,7 @@ FOLDER = ROOT / "notebooks"
 SAMPLING, TRAINING = "sample_from_checkpoint", "train_in_colab"
 #: Pictures and animations of each.
 PICTURES = {SAMPLING: (7, 1), TRAINING: (5, 0)}
+WITHOUT_SLIDER = 'import sys; sys.modules["ipywidgets"] = None'
 
 
 def kept(name):
@@ -79,9 +80,7 @@ def test_without_the_code_the_first_cell_ends_with_a_sentence(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  "name", [SAMPLING, pytest.param(TRAINING, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("name", PICTURES)
 def test_they_run_from_top_to_bottom(name, site, tmp_path, monkeypatch):
   nbformat = pytest.importorskip("nbformat", reason="needs the notebook extra")
   nbclient = pytest.importorskip("nbclient", reason="needs the notebook extra")
@@ -91,6 +90,9 @@ def test_they_run_from_top_to_bottom(name, site, tmp_path, monkeypatch):
   monkeypatch.setenv("INFUSION_JAX_EPOCHS", "2")
   notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
   nbformat.validate(notebook)
+  # Where `interact` shows a slider, nbclient waits for a message that never comes
+  # (its issue 312): here the notebook runs as where ipywidgets are not installed.
+  notebook.cells.insert(0, nbformat.v4.new_code_cell(WITHOUT_SLIDER))
   notebook.cells.append(nbformat.v4.new_code_cell("print(infusion_jax.__file__)"))
   nbclient.NotebookClient(
     notebook,
@@ -100,8 +102,5 @@ def test_they_run_from_top_to_bottom(name, site, tmp_path, monkeypatch):
   ).execute()
   text, kinds = outputs(notebook)
   assert text.strip().endswith(str(site / "infusion_jax" / "__init__.py"))
-  pictures, animations = PICTURES[name]
-  # A slider shows one more.
-  assert kinds.count("image/png") in (pictures, pictures + 1)
-  assert kinds.count("image/gif") == animations
+  assert (kinds.count("image/png"), kinds.count("image/gif")) == PICTURES[name]
   assert {path.name for path in tmp_path.iterdir()} <= {"runs"}
