@@ -3,8 +3,9 @@
     python -m experiments.sweep --config=configs/sweeps/table_a1.py --workdir=DIR
 
 Single sub-tables: --config=configs/sweeps/table_a1.py:a,b (a to d increasing rates,
-T = 1, 5, 10, 15; e and f constant rates, T = 10 and 15). A short look at the order of
-the rates: --config.base.train.num_epochs=10.
+T = 1, 5, 10, 15; e and f constant rates, T = 10 and 15); b_twice, c_twice and d_twice
+use the first rate twice, as the authors' script does. A short look at the order of the
+rates: --config.base.train.num_epochs=10.
 
 Expected time: --dry_run prints the arithmetic of every group and, once a group of
 the workdir has been trained, the time that it takes.
@@ -33,6 +34,8 @@ RATES = {
   "f": (0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2),
 }
 STEPS = {"a": 1, "b": 5, "c": 10, "d": 15, "e": 10, "f": 15}
+#: Sub-tables in the reading of the authors' script: rates 0, 0, omega, 2 omega, ...
+TWICE = ("b_twice", "c_twice", "d_twice")
 
 
 def get_config(tables: str = "a,b,c,d,e,f") -> ml_collections.ConfigDict:
@@ -47,11 +50,12 @@ def get_config(tables: str = "a,b,c,d,e,f") -> ml_collections.ConfigDict:
 
 def sub_table(name: str) -> list[Override]:
   """The runs of one sub-table."""
-  if name not in RATES:
-    raise UserError(f"sub-table is {name!r}; allowed are {', '.join(RATES)}")
-  constant = name in "aef"
-  swept, other = ("alpha0", "omega") if constant else ("omega", "alpha0")
-  return product(
-    [{"chain.num_steps": STEPS[name], f"chain.{other}": 0.0}],
-    sweep(f"chain.{swept}", RATES[name]),
-  )
+  if name not in (*RATES, *TWICE):
+    allowed = ", ".join([*RATES, *TWICE])
+    raise UserError(f"sub-table is {name!r}; allowed are {allowed}")
+  letter = name[0]
+  swept, other = ("alpha0", "omega") if letter in "aef" else ("omega", "alpha0")
+  fixed = {"chain.num_steps": STEPS[letter], f"chain.{other}": 0.0}
+  if name in TWICE:
+    fixed["chain.repeat_first_rate"] = True
+  return product([fixed], sweep(f"chain.{swept}", RATES[letter]))

@@ -176,9 +176,17 @@ def rates(materials: Materials) -> Outcome:
 
 
 def _published_rates(table: Table) -> list[Number]:
-  """A line for every rate of the published table, whether it was trained or not."""
+  """A line for every rate of the published table, whether it was trained or not.
+
+  Another follows for one that was trained with the first rate twice: the authors' text
+  and script read the schedule differently, and the table may rest on either.
+  """
   found = {
-    (row.config.chain.num_steps, row.place.rate): row
+    (
+      row.config.chain.num_steps,
+      row.place.rate,
+      row.config.chain.repeat_first_rate,
+    ): row
     for row in table.rows
     if row.published is not None
   }
@@ -189,9 +197,12 @@ def _published_rates(table: Table) -> list[Number]:
     if not isinstance(rates, dict):
       continue
     for rate, bound in rates.items():
-      row = found.get((int(steps.removeprefix("T=")), float(rate)))
+      key = int(steps.removeprefix("T=")), float(rate)
       name = f"{steps.replace('=', ' = ')}, rate {float(rate):g}"
-      numbers.append(_rate(name, row, published=bound))
+      numbers.append(_rate(name, found.get((*key, False)), published=bound))
+      if (*key, True) in found:
+        twice = f"{name}, first rate twice"
+        numbers.append(_rate(twice, found[*key, True], published=bound))
   return numbers
 
 

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 import runs
 
@@ -10,6 +11,7 @@ from infusion_jax.config import Config
 from infusion_jax.errors import UserError
 from infusion_jax.sweep import overrides
 from infusion_jax.sweep.overrides import chained, product, sweep, zipped
+from infusion_jax.training.state import make_rates
 
 
 def schedule(num_steps=5, **chain):
@@ -249,6 +251,17 @@ def test_single_sub_tables():
   assert len(table_a1.get_config("b, d").runs) == 15
   with pytest.raises(UserError, match="'g'; allowed are a, b"):
     table_a1.get_config("a,g")
+
+
+def test_sub_tables_in_the_reading_of_the_script():
+  values = table_a1.get_config("b,b_twice,d_twice").to_dict()
+  found = overrides.configs(Config.from_dict(values["base"]), values["runs"])
+  assert len(found) == 8 + 8 + 7
+  for once, twice in zip(found[:8], found[8:16], strict=True):
+    assert overrides.published_bound(once) == overrides.published_bound(twice)
+  rates = make_rates(found[13].chain)
+  np.testing.assert_allclose(rates, [0, 0, 0.1, 0.2, 0.3], rtol=1e-6)
+  assert overrides.place(found[-1]).panel == "T = 15, increasing rate, first rate twice"
 
 
 def test_the_digits_sweep_is_one_group_of_sixteen():
