@@ -191,7 +191,7 @@ RUNS = (
       "medium": (
         Panel("a", changes={"train.num_epochs": 25}),
         Panel("b", (0.08, 0.1, 0.15), {"train.num_epochs": 12}),
-        Panel("b_twice", (0.08, 0.1, 0.15), {"train.num_epochs": 12}),
+        Panel("b_twice", (0.1,), {"train.num_epochs": 12}),
         Panel("c", (0.01, 0.02, 0.03), {"train.num_epochs": 5}),
         Panel("d", (0.0, 0.01, 0.02), {"train.num_epochs": 4}),
       ),
