@@ -167,7 +167,9 @@ def rates(materials: Materials) -> Outcome:
   protocol = tables.describe(table.protocol)
   remarks = [
     f"Protocol: {protocol}.",
-    *(f"{tables.order(panel, rows)}." for panel, rows in panels.items()),
+    *(
+      f"{tables.order(panel, rows)}." for panel, rows in panels.items() if len(rows) > 1
+    ),
     published_numbers.numbers("table_a1_mnist_lower_bound_test", "note"),
   ]
   numbers = [*_published_rates(table), *_other_rates(table)]
