@@ -5,7 +5,8 @@
 T = 15, alpha0 = 0, omega = 0.01, 2304-1200-1200. The database is not public;
 fer2013_48.zip in $INFUSION_JAX_DATA (else in data/) stands in for it, FER2013's 35,887
 faces: numbers on it do not compare with published ones. Time and result on a GPU:
-not measured yet. Variants, as in --config=configs/tfd.py:smoke:
+not measured yet; twelve epochs on two CPU cores: results/own_images. Variants, as in
+--config=configs/tfd.py:smoke:
 
 - mat: the database itself, for those who have TFD_48x48.mat (there as well, or
   --config.data.path=FILE).

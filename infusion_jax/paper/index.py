@@ -68,7 +68,8 @@ _TAIL = """## Other files
 - [`training`](training/README.md): what in training lifts bound, importance sampling
   and annealed importance sampling, on MNIST and on the digits.
 - [`mnist_t15`](mnist_t15/README.md): the thesis's main model, its pictures and curves.
-- [`own_images`](own_images/README.md): faces at 32x32 in twenty minutes on two cores.
+- [`own_images`](own_images/README.md): faces at 32x32 and, grey, at 48x48, a quarter
+  of an hour to twenty minutes on two cores.
 - [`compare`](compare/README.md): infusion and eleven rival methods on one budget.
 - [`likelihood`](likelihood/README.md): recipes on one budget, bound against pictures.
 - [`mnist_t5`](mnist_t5/README.md): five estimators of one likelihood.
